@@ -1,3 +1,5 @@
 //! The release process: package, migrate, staging slot, smoke test, swap, verify, rollback, with a
 //! write-ahead journal of idempotent steps. It speaks Azure's public API only and knows nothing of
 //! the region.
+
+pub mod event;
