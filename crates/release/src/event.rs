@@ -248,7 +248,9 @@ mod tests {
         };
         drop(reporter.step("swap", "Swap"));
         let seen = seen.lock().expect("not poisoned");
-        assert!(matches!(&seen[..], [Event::Started { .. }, Event::Failed { error, .. }] if error == "abandoned"));
+        assert!(
+            matches!(&seen[..], [Event::Started { .. }, Event::Failed { error, .. }] if error == "abandoned")
+        );
     }
 
     #[test]
