@@ -1,3 +1,5 @@
 //! The local region: Azure's resources as desired state in one durable store, and the controllers
 //! that drive real processes towards it. It knows nothing of the manifest or of the release process:
 //! clients meet it on the wire. Start-up is recovery; there is no other kind.
+
+pub mod directory;
