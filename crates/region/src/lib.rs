@@ -3,3 +3,4 @@
 //! clients meet it on the wire. Start-up is recovery; there is no other kind.
 
 pub mod directory;
+pub mod names;
