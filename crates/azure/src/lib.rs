@@ -2,6 +2,24 @@
 //! Key Vault and SCM (Kudu). Used by the release process and by tests, against Azure and the region
 //! alike. It knows nothing of the manifest and nothing of how a region is built.
 
+mod arm;
+mod client;
+mod connection;
+mod credential;
+mod error;
 pub mod id;
+mod operation;
+mod retry;
+pub mod scm;
+mod secret;
+mod vault;
 
+pub use client::{Client, Endpoints};
+pub use connection::Connection;
+pub use credential::{Credential, Token, TokenSource};
+pub use error::{Error, Refusal};
 pub use id::{IdError, ResourceId};
+pub use retry::RetryPolicy;
+pub use scm::Scm;
+pub use secret::Secret;
+pub use vault::{Vault, VaultSecret};
