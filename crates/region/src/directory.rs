@@ -6,9 +6,6 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The name of the region a person gets without asking for one.
-pub const DEFAULT_NAME: &str = "default";
-
 /// The port of the default region's listener; other regions get a free one that they then keep.
 pub const DEFAULT_PORT: u16 = 4280;
 
@@ -19,31 +16,6 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory of the region called `name`, below `$XDG_STATE_HOME/lazuli` (by default
-    /// `~/.local/state/lazuli`). A `name` with a `/` in it is a path, taken as it is.
-    ///
-    /// # Errors
-    /// When neither `XDG_STATE_HOME` nor `HOME` says where state belongs.
-    pub fn of(name: &str) -> io::Result<Self> {
-        if name.contains('/') {
-            return Ok(Self { root: std::path::absolute(name)? });
-        }
-        let state = match std::env::var_os("XDG_STATE_HOME").filter(|s| Path::new(s).is_absolute())
-        {
-            Some(state) => PathBuf::from(state),
-            None => match std::env::var_os("HOME").filter(|h| !h.is_empty()) {
-                Some(home) => PathBuf::from(home).join(".local/state"),
-                None => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::NotFound,
-                        "neither XDG_STATE_HOME nor HOME is set; name the region by a path: --region /some/dir",
-                    ));
-                }
-            },
-        };
-        Ok(Self { root: state.join("lazuli").join(name) })
-    }
-
     /// The directory at `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
@@ -136,12 +108,6 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_a_slash_is_a_path() {
-        let dir = Directory::of("/tmp/some/region").expect("absolute path");
-        assert_eq!(dir.root(), Path::new("/tmp/some/region"));
-    }
 
     #[test]
     fn creation_is_private_and_repeatable() {
