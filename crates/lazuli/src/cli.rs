@@ -49,7 +49,7 @@ pub(crate) struct Global {
         global = true,
         value_name = "NAME",
         env = "LAZULI_REGION",
-        default_value = "local"
+        default_value = crate::environment::DEFAULT_REGION
     )]
     pub(crate) region: String,
     /// Which environment of the app

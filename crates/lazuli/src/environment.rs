@@ -12,6 +12,9 @@ use crate::exit::Exit;
 /// The name of the file in the region's directory. Mode 0600: it holds the deployer's secret.
 pub(crate) const FILE: &str = "environment.json";
 
+/// The region a person gets without naming one.
+pub(crate) const DEFAULT_REGION: &str = "local";
+
 /// What a client needs to talk to a running region.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,7 +120,7 @@ impl Environment {
 
 /// ` --region NAME` when it is not the default, for commands shown to a person.
 pub(crate) fn flag(region: &str) -> String {
-    if region == "local" { String::new() } else { format!(" --region {region}") }
+    if region == DEFAULT_REGION { String::new() } else { format!(" --region {region}") }
 }
 
 #[cfg(test)]

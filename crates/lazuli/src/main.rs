@@ -14,6 +14,15 @@ mod printer;
 mod reporter;
 
 fn main() -> ExitCode {
+    // The region's own processes are this binary run again; they come first, while there is one
+    // thread only.
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = lazuli_host::internal_main(arguments.iter().cloned()) {
+        return code;
+    }
+    if arguments.first().is_some_and(|first| first == "__core") {
+        return lazuli_region::core::main(&arguments[1..]);
+    }
     let cli = cli::Cli::parse();
     let cx = cli::Context::new(cli.global);
     let outcome = commands::dispatch(cli.command, &cx);
