@@ -3,3 +3,6 @@
 //! the region.
 
 pub mod event;
+pub mod journal;
+pub mod lock;
+pub mod package;
