@@ -5,6 +5,7 @@ they run, and they read MIGRATION_DATABASE_URL alone: the app's other secrets ar
 """
 
 import asyncio
+import logging
 import os
 import sys
 
@@ -38,6 +39,8 @@ async def main(url: str) -> None:
         await engine.dispose()
 
 
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+logging.getLogger("alembic").setLevel("INFO")
 if context.is_offline_mode():
     sys.exit("migrations need a database: `alembic upgrade head` without --sql")
 database_url = os.environ.get("MIGRATION_DATABASE_URL")

@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import signal
 from datetime import datetime, timezone
 
 from taskiq import ScheduledTask, ScheduleSource, TaskiqScheduler
@@ -39,6 +40,8 @@ class Scheduler(TaskiqScheduler):
 
     async def startup(self) -> None:
         logging.configure(settings().log_level)
+        # taskiq stops cleanly on Ctrl-C only; App Service asks with SIGTERM.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         await super().startup()
         self._listener = await health_listener.listen("scheduler")
         logging.log(__name__).info("scheduler started", scheduler=NAME)
