@@ -67,6 +67,27 @@ impl Client {
         operation::run(self, request).await
     }
 
+    /// Starts an action and returns the address of its operation, or `None` when it ended at once.
+    /// For callers that must survive their own death: [`Self::wait_operation`] takes the address.
+    pub async fn begin_post(
+        &self,
+        path: impl Display,
+        api_version: &str,
+        body: Option<&Value>,
+    ) -> Result<Option<String>, Error> {
+        let mut request = self.arm(Method::POST, path, api_version);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        operation::begin(self, &request).await
+    }
+
+    /// Waits until the operation at an address has ended. An operation that is long over is
+    /// [not found](Error::is_not_found).
+    pub async fn wait_operation(&self, address: &str) -> Result<(), Error> {
+        operation::wait(self, address).await
+    }
+
     /// Deletes a resource. One that is not there is fine.
     pub async fn delete(&self, path: impl Display, api_version: &str) -> Result<(), Error> {
         match operation::run(self, self.arm(Method::DELETE, path, api_version)).await {

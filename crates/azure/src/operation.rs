@@ -109,6 +109,43 @@ pub(crate) async fn run(client: &Client, request: Request) -> Result<Value, Erro
     }
 }
 
+/// Sends a request that starts something and returns the operation's address, or `None` when there
+/// is nothing to wait for. Whoever has the address can wait for it, also after a crash.
+pub(crate) async fn begin(client: &Client, request: &Request) -> Result<Option<String>, Error> {
+    let answer = client.send(request).await?;
+    let address = answer.header("azure-asyncoperation").or_else(|| {
+        (answer.status == StatusCode::ACCEPTED).then(|| answer.header("location")).flatten()
+    });
+    address.map(|address| client.own(address)).transpose()
+}
+
+/// Waits for the operation at `address`, of either kind.
+pub(crate) async fn wait(client: &Client, address: &str) -> Result<(), Error> {
+    let mut poll = Request::new(Method::GET, client.own(address)?, MANAGEMENT_SCOPE);
+    let mut pace = Pace::new(&poll);
+    loop {
+        let answer = client.send(&poll).await?;
+        pace.heard(&answer);
+        if answer.status == StatusCode::ACCEPTED {
+            if let Some(next) = answer.header("location") {
+                poll.url = client.own(next)?;
+            }
+        } else {
+            // `Location` answers with the result, which need not be JSON and has no `status`.
+            let status = answer.json().unwrap_or_default();
+            let state = status.get("status").and_then(Value::as_str);
+            match state.map(|state| (state, outcome(state))) {
+                None | Some((_, Outcome::Done)) => return Ok(()),
+                Some((state, Outcome::Failed)) => {
+                    return Err(failed(&poll, &answer, state, &status));
+                }
+                Some((_, Outcome::Running)) => {}
+            }
+        }
+        pace.wait().await?;
+    }
+}
+
 async fn read(client: &Client, request: &Request) -> Result<Value, Error> {
     client.send(&Request::new(Method::GET, request.url.clone(), MANAGEMENT_SCOPE)).await?.json()
 }

@@ -123,6 +123,33 @@ impl JobRun {
     }
 }
 
+/// A log file as `/api/logs/docker` lists it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerLog {
+    /// The instance that writes it.
+    #[serde(default)]
+    pub machine_name: String,
+    /// When it was last written to.
+    #[serde(default)]
+    pub last_updated: String,
+    /// Bytes.
+    #[serde(default)]
+    pub size: u64,
+    /// Where to read it.
+    pub href: String,
+    /// Where it lies on the site's storage.
+    #[serde(default)]
+    pub path: String,
+}
+
+impl ContainerLog {
+    /// Whether it is the app's own output, not the platform's.
+    pub fn is_app(&self) -> bool {
+        self.path.contains("default_docker") || self.href.contains("default_docker")
+    }
+}
+
 /// How often a deployment or a job is looked at: quickly at first, then once a second.
 const POLLS: [u64; 4] = [100, 200, 400, 700];
 
@@ -307,6 +334,22 @@ impl Scm {
                 source,
             })
         }))
+    }
+
+    /// The logs of the site's instances (`default_docker.log`) and of the platform around them
+    /// (`docker.log`), the most recently written first.
+    pub async fn container_logs(&self) -> Result<Vec<ContainerLog>, Error> {
+        let request = self.request(Method::GET, "/api/logs/docker");
+        let mut logs: Vec<ContainerLog> = self.client.send(&request).await?.parse()?;
+        logs.sort_by(|a, b| b.last_updated.cmp(&a.last_updated));
+        Ok(logs)
+    }
+
+    /// The last `limit` bytes of a log.
+    pub async fn container_log(&self, log: &ContainerLog, limit: usize) -> Result<String, Error> {
+        let answer = self.client.send(&self.own(&log.href)?).await?;
+        let from = answer.body.len().saturating_sub(limit);
+        Ok(String::from_utf8_lossy(&answer.body[from..]).into_owned())
     }
 
     /// Whether the service answers at all.
