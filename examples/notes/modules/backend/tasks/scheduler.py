@@ -41,7 +41,7 @@ class Scheduler(TaskiqScheduler):
     async def startup(self) -> None:
         logging.configure(settings().log_level)
         # taskiq stops cleanly on Ctrl-C only; App Service asks with SIGTERM.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
         await super().startup()
         self._listener = await health_listener.listen("scheduler")
         logging.log(__name__).info("scheduler started", scheduler=NAME)
