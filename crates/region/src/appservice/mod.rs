@@ -1,0 +1,13 @@
+//! App Service.
+pub mod build;
+pub mod content;
+pub mod health;
+pub mod instance;
+pub mod logs;
+pub mod python;
+pub mod references;
+pub mod sandbox;
+pub mod settings;
+pub mod site;
+pub mod supervisor;
+pub mod swap;

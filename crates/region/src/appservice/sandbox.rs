@@ -1,0 +1,304 @@
+//! Programs of a slot in real sandboxes.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::future::BoxFuture;
+use lazuli_host::{Exit, Host, Mount, Network, Process, Signal, Spec, User};
+use tokio::io::AsyncRead;
+
+use super::{
+    content::Layout,
+    instance::{Ended, Kind, Program, Running, Runtime, StartError},
+    python::Pythons,
+    settings::{ANTENV, InstanceEnvironment, Launch, WWWROOT},
+};
+
+/// What a sandbox finds around it in the region.
+pub trait Surroundings: Send + Sync + 'static {
+    /// Entries of its hosts file.
+    fn hosts(&self) -> Vec<(Ipv4Addr, String)>;
+    /// System roots and the region's CA.
+    fn ca_bundle(&self) -> Option<PathBuf>;
+    /// Proxy and certificate variables.
+    fn environment(&self) -> Vec<(&'static str, String)>;
+    /// The managed identity endpoint and a header that stands for `principal`.
+    fn identity(&self, principal: &str) -> Option<(String, String)>;
+}
+
+/// The addresses of instances, builds and jobs: `10.0.1.4` to `10.0.1.254`. They are not kept over
+/// a restart: nothing names an instance by its address.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(Arc<Mutex<BTreeSet<u8>>>);
+
+/// An address in use. Dropped, it is free again.
+#[derive(Debug)]
+pub struct Lease {
+    last: u8,
+    addresses: Addresses,
+}
+
+/// Every address of the subnet is in use.
+#[derive(Debug, thiserror::Error)]
+#[error("the app subnet 10.0.1.0/24 has no free address left for another instance")]
+pub struct SubnetFull;
+
+impl Addresses {
+    /// A free address.
+    pub fn lease(&self) -> Result<Lease, SubnetFull> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = (4..=254).find(|last| !taken.contains(last)).ok_or(SubnetFull)?;
+        taken.insert(last);
+        Ok(Lease { last, addresses: self.clone() })
+    }
+}
+
+impl Lease {
+    /// The address.
+    pub fn ip(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 1, self.last)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.last);
+    }
+}
+
+/// Starts programs in sandboxes.
+pub struct SandboxRuntime {
+    /// The machine.
+    pub host: Host,
+    /// Contents and volumes.
+    pub layout: Layout,
+    /// Addresses for instances.
+    pub addresses: Addresses,
+    /// The region around them.
+    pub surroundings: Arc<dyn Surroundings>,
+    /// The machine's interpreters.
+    pub pythons: Arc<Pythons>,
+}
+
+struct SandboxRunning {
+    process: Arc<Process>,
+    outputs: Vec<Box<dyn AsyncRead + Send + Unpin>>,
+    address: SocketAddr,
+    _lease: Lease,
+}
+
+impl Runtime for SandboxRuntime {
+    fn start<'a>(&'a self, program: Program) -> BoxFuture<'a, Result<Box<dyn Running>, StartError>> {
+        Box::pin(async move {
+            let launch = &program.launch;
+            let deployment = launch.deployment.as_ref().ok_or(StartError::NoContent)?;
+            let content = self.layout.content(&deployment.content);
+            let machine = |error: &dyn std::fmt::Display| StartError::Machine(error.to_string());
+            let (command, cwd, variables) = match &program.kind {
+                Kind::Web => {
+                    let command = startup_command(launch, &content).ok_or(StartError::NoCommand)?;
+                    (command, PathBuf::from(WWWROOT), Vec::new())
+                }
+                Kind::Job { dir, script, arguments, env, .. } => {
+                    (job_command(script, arguments), Path::new(WWWROOT).join(dir), env.clone())
+                }
+            };
+            let choice = self.pythons.choose(&launch.python).map_err(StartError::NoPython)?;
+            let home = self.layout.make_volume(&launch.volume).map_err(|error| machine(&error))?;
+            let mut mounts = vec![Mount::writable(home, "/home"), Mount::read_only(&content, WWWROOT)];
+            if let Some(environment) = &deployment.environment {
+                mounts.push(Mount::read_only(self.layout.environment(environment), ANTENV));
+            }
+            mounts.extend(choice.python.mount().map(|prefix| Mount::read_only(prefix, prefix)));
+            let lease = self.addresses.lease().map_err(|error| machine(&error))?;
+            let identity = launch.principal.as_deref().and_then(|principal| self.surroundings.identity(principal));
+            let env = launch
+                .environment(&InstanceEnvironment {
+                    id: &program.id,
+                    address: Some(lease.ip()),
+                    python_bin: &choice.python.bin().to_string_lossy(),
+                    python_version: &choice.python.to_string(),
+                    identity: identity.as_ref().map(|(endpoint, header)| (&**endpoint, &**header)),
+                    outside: &self.surroundings.environment(),
+                })
+                .into_iter()
+                .chain(variables)
+                .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+                .collect();
+            let spec = Spec {
+                name: launch.slot.label(),
+                program: "/bin/sh".into(),
+                args: vec!["-c".into(), command.into()],
+                env,
+                cwd,
+                user: User::Root,
+                network: Network::Own(lease.ip()),
+                mounts,
+                hosts: self.surroundings.hosts(),
+                ca_bundle: self.surroundings.ca_bundle(),
+                nofile: 65_536,
+            };
+            let mut process = self.host.spawn(spec).await.map_err(|error| machine(&error))?;
+            let mut outputs: Vec<Box<dyn AsyncRead + Send + Unpin>> = Vec::new();
+            for output in [process.take_stdout(), process.take_stderr()].into_iter().flatten() {
+                outputs.push(Box::new(output));
+            }
+            Ok(Box::new(SandboxRunning {
+                address: SocketAddr::from((lease.ip(), launch.port())),
+                process: Arc::new(process),
+                outputs,
+                _lease: lease,
+            }) as Box<dyn Running>)
+        })
+    }
+}
+
+impl Running for SandboxRunning {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn output(&mut self) -> Vec<Box<dyn AsyncRead + Send + Unpin>> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    fn ended(&self) -> BoxFuture<'_, Ended> {
+        Box::pin(async move {
+            let exit = self.process.wait().await;
+            let code = match exit {
+                Exit::Code(code) => Some(code),
+                Exit::Signal(_) => None,
+            };
+            Ended { code, words: exit.to_string() }
+        })
+    }
+}
+
+impl SandboxRunning {
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = self.process.signal(signal) {
+            tracing::warn!(%error, %signal, "an instance could not be signalled");
+        }
+    }
+}
+
+/// What `sh -c` runs: the startup command, the startup file it names, or what App Service guesses:
+/// <https://learn.microsoft.com/azure/app-service/configure-language-python#container-startup-process>.
+pub fn startup_command(launch: &Launch, content: &Path) -> Option<String> {
+    if let Some(command) = &launch.command {
+        let command = command.trim();
+        let file = !command.is_empty()
+            && !command.contains(char::is_whitespace)
+            && !command.contains("..")
+            && content.join(command.trim_start_matches('/')).is_file()
+            && !command.starts_with('/');
+        return Some(if file { format!("sh ./{command}") } else { command.to_owned() });
+    }
+    // Django: a directory with a wsgi.py.
+    let mut dirs: Vec<_> = std::fs::read_dir(content).into_iter().flatten().flatten().collect();
+    dirs.sort_by_key(std::fs::DirEntry::file_name);
+    for dir in dirs {
+        let name = dir.file_name();
+        let name = name.to_string_lossy();
+        if name != "antenv" && is_module(&name) && dir.path().join("wsgi.py").is_file() {
+            return Some(format!("gunicorn --bind=0.0.0.0:{} --timeout 600 {name}.wsgi", launch.port()));
+        }
+    }
+    // Flask: an application object named app.
+    ["application", "app"].iter().find(|module| content.join(format!("{module}.py")).is_file()).map(|module| {
+        format!("gunicorn --bind=0.0.0.0:{} --timeout 600 {module}:app", launch.port())
+    })
+}
+
+fn is_module(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// A job's script with its arguments, each quoted; scripts need no executable bit.
+fn job_command(script: &str, arguments: &[String]) -> String {
+    let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let interpreter = match Path::new(script).extension().and_then(|extension| extension.to_str()) {
+        Some("py") => "exec python3 ",
+        Some("sh") | None | Some(_) => "exec sh ",
+    };
+    let mut command = format!("{interpreter}{}", quote(&format!("./{script}")));
+    for argument in arguments {
+        command.push(' ');
+        command.push_str(&quote(argument));
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::appservice::{
+        settings::tests::record,
+        site::{SiteKey, SlotName},
+    };
+
+    fn command(files: &[&str], configured: Option<&str>) -> Option<String> {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().expect("parent")).expect("dirs");
+            fs::write(path, "").expect("write");
+        }
+        let mut record = record();
+        if let Some(configured) = configured {
+            record.config.insert("appCommandLine".into(), json!(configured));
+        }
+        let slot = SiteKey::new("s", "g", "n").slot(SlotName::Production);
+        startup_command(&Launch::new(&slot, &record, "", &BTreeMap::new(), &BTreeMap::new()), dir.path())
+    }
+
+    #[test]
+    fn the_startup_command_is_the_configured_one_or_the_documented_guess() {
+        assert_eq!(command(&[], Some("gunicorn -w 2 main:app")).as_deref(), Some("gunicorn -w 2 main:app"));
+        assert_eq!(command(&["startup.sh"], Some("startup.sh")).as_deref(), Some("sh ./startup.sh"));
+        assert_eq!(
+            command(&["mysite/wsgi.py", "app.py"], None).as_deref(),
+            Some("gunicorn --bind=0.0.0.0:8000 --timeout 600 mysite.wsgi")
+        );
+        assert_eq!(
+            command(&["app.py"], None).as_deref(),
+            Some("gunicorn --bind=0.0.0.0:8000 --timeout 600 app:app")
+        );
+        assert_eq!(command(&["main.py"], None), None);
+    }
+
+    #[test]
+    fn arguments_of_a_job_stay_arguments() {
+        assert_eq!(
+            job_command("run.sh", &["staging".into(), "a'; rm -rf /".into()]),
+            r"exec sh './run.sh' 'staging' 'a'\''; rm -rf /'"
+        );
+    }
+
+    #[test]
+    fn addresses_are_unique_come_back_and_run_out() {
+        let addresses = Addresses::default();
+        let leases: Vec<_> = (4..=254).map(|_| addresses.lease().expect("free")).collect();
+        assert_eq!(leases[0].ip(), Ipv4Addr::new(10, 0, 1, 4));
+        assert!(addresses.lease().is_err());
+        drop(leases);
+        assert!(addresses.lease().is_ok());
+    }
+}
