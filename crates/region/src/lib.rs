@@ -2,6 +2,7 @@
 //! that drive real processes towards it. It knows nothing of the manifest or of the release process:
 //! clients meet it on the wire. Start-up is recovery; there is no other kind.
 
+pub mod appservice;
 pub mod core;
 pub mod directory;
 pub mod names;

@@ -131,7 +131,8 @@ impl SandboxBuilder {
             None if python.has_pip => pip_script(python, source),
             None => return Err(BuildError::NoInstaller(python.to_string())),
         };
-        let address = self.addresses.lease().map_err(|error| BuildError::Machine(error.to_string()))?;
+        let address =
+            self.addresses.lease().map_err(|error| BuildError::Machine(error.to_string()))?;
         let mut mounts = vec![
             Mount::writable(self.layout.environments(), WWWROOT),
             Mount::read_only(content, SOURCE),
@@ -168,7 +169,8 @@ impl SandboxBuilder {
             ca_bundle: self.surroundings.ca_bundle(),
             nofile: 65_536,
         };
-        let mut process = self.host.spawn(spec).await.map_err(|error| BuildError::Machine(error.to_string()))?;
+        let mut process =
+            self.host.spawn(spec).await.map_err(|error| BuildError::Machine(error.to_string()))?;
         let written = std::sync::Mutex::new(Vec::new());
         let keep = |line: &str| {
             say(line);
@@ -207,7 +209,9 @@ impl Builder for SandboxBuilder {
     ) -> BoxFuture<'a, Result<Option<String>, BuildError>> {
         Box::pin(async move {
             let Some(source) = find_source(content) else {
-                say("Neither requirements.txt nor pyproject.toml in the package: nothing to install.");
+                say(
+                    "Neither requirements.txt nor pyproject.toml in the package: nothing to install.",
+                );
                 return Ok(None);
             };
             let choice = self.pythons.choose(python).map_err(BuildError::NoPython)?;
@@ -233,7 +237,10 @@ impl Builder for SandboxBuilder {
             ));
             let begun = std::time::Instant::now();
             self.run(content, source, &choice, &key, say).await?;
-            say(&format!("Virtual environment is ready after {:.1} s.", begun.elapsed().as_secs_f64()));
+            say(&format!(
+                "Virtual environment is ready after {:.1} s.",
+                begun.elapsed().as_secs_f64()
+            ));
             Ok(Some(key))
         })
     }
@@ -251,7 +258,12 @@ fn find_source(content: &Path) -> Option<Source> {
 }
 
 /// The name of the environment: a hash of all that it depends on.
-fn environment_key(content: &Path, source: Source, python: &Python, uv: bool) -> io::Result<String> {
+fn environment_key(
+    content: &Path,
+    source: Source,
+    python: &Python,
+    uv: bool,
+) -> io::Result<String> {
     let mut hash = Context::new(&SHA256);
     let mut part = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -272,7 +284,8 @@ fn environment_key(content: &Path, source: Source, python: &Python, uv: bool) ->
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        refers |= source == Source::Requirements && refers_to_files(&String::from_utf8_lossy(&text));
+        refers |=
+            source == Source::Requirements && refers_to_files(&String::from_utf8_lossy(&text));
         part(name.as_bytes());
         part(&text);
     }
@@ -298,7 +311,9 @@ fn uv_script(python: &Python, source: Source) -> String {
     let python = shell_quote(&python.executable.to_string_lossy());
     let antenv = settings::ANTENV;
     let install = match source {
-        Source::Requirements => format!("{UV} pip install --python {antenv} --compile-bytecode -r {SOURCE}/requirements.txt"),
+        Source::Requirements => format!(
+            "{UV} pip install --python {antenv} --compile-bytecode -r {SOURCE}/requirements.txt"
+        ),
         // With a lock, exactly what it names; without, what the project asks for.
         Source::Pyproject => format!(
             "if [ -f {SOURCE}/uv.lock ]; then \
@@ -318,7 +333,11 @@ fn pip_script(python: &Python, source: Source) -> String {
         // pip knows no way to install a project's dependencies alone; it builds in a copy.
         Source::Pyproject => "/tmp/project".to_owned(),
     };
-    let copy = if source == Source::Pyproject { format!("cp -r {SOURCE} /tmp/project; ") } else { String::new() };
+    let copy = if source == Source::Pyproject {
+        format!("cp -r {SOURCE} /tmp/project; ")
+    } else {
+        String::new()
+    };
     format!("set -e; {copy}{python} -m venv {antenv}; {antenv}/bin/python -m pip install {what}")
 }
 
@@ -360,7 +379,12 @@ mod tests {
     use super::*;
 
     fn python(version: [u32; 3]) -> Python {
-        Python { version, executable: "/usr/bin/python3".into(), prefix: "/usr".into(), has_pip: true }
+        Python {
+            version,
+            executable: "/usr/bin/python3".into(),
+            prefix: "/usr".into(),
+            has_pip: true,
+        }
     }
 
     fn key(dir: &Path, python: &Python) -> String {

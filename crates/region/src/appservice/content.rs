@@ -151,7 +151,10 @@ impl Layout {
 
     /// Logs of a slot.
     pub fn logs(&self, slot: &super::site::SlotKey) -> PathBuf {
-        self.root.join("logs").join(format!("{}-{}", slot.site.group, slot.site.name)).join(slot.slot.as_str())
+        self.root
+            .join("logs")
+            .join(format!("{}-{}", slot.site.group, slot.site.name))
+            .join(slot.slot.as_str())
     }
 
     /// Logs of a deployment.
@@ -169,7 +172,12 @@ impl Layout {
     }
 
     /// Unpacks `package`, whose SHA-256 is `digest`, unless its content is there already.
-    pub fn unpack(&self, package: &Path, digest: &str, limits: &Limits) -> Result<PathBuf, PackageError> {
+    pub fn unpack(
+        &self,
+        package: &Path,
+        digest: &str,
+        limits: &Limits,
+    ) -> Result<PathBuf, PackageError> {
         let place = self.content(digest);
         if place.is_dir() {
             return Ok(place);
@@ -213,9 +221,8 @@ fn unpack_into(package: &Path, to: &Path, limits: &Limits) -> Result<(), Package
             limit: limits.entries.to_string(),
         });
     }
-    let allowed = limits
-        .content_bytes
-        .min(package_bytes.saturating_mul(limits.ratio).max(limits.ratio_from));
+    let allowed =
+        limits.content_bytes.min(package_bytes.saturating_mul(limits.ratio).max(limits.ratio_from));
     let mut left = allowed;
     make_dir(to).map_err(at(to))?;
     for index in 0..archive.len() {
@@ -225,7 +232,7 @@ fn unpack_into(package: &Path, to: &Path, limits: &Limits) -> Result<(), Package
             }
             error => broken(error),
         })?;
-        let name = entry.name().to_owned();
+        let name = entry.name().map_err(broken)?.into_owned();
         let relative = safe_path(&name, limits)?;
         let mode = entry.unix_mode().unwrap_or(0o100_644);
         match mode & 0o170_000 {
@@ -242,13 +249,14 @@ fn unpack_into(package: &Path, to: &Path, limits: &Limits) -> Result<(), Package
             make_dir(parent).map_err(at(parent))?;
         }
         let permissions = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
-        let mut out = match File::options().write(true).create_new(true).mode(permissions).open(&path) {
-            Ok(out) => out,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(PackageError::Twice(name));
-            }
-            Err(source) => return Err(PackageError::Io { path, source }),
-        };
+        let mut out =
+            match File::options().write(true).create_new(true).mode(permissions).open(&path) {
+                Ok(out) => out,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(PackageError::Twice(name));
+                }
+                Err(source) => return Err(PackageError::Io { path, source }),
+            };
         // The header's size is the package's claim; what counts is what comes out.
         let written = copy(&mut entry, &mut out, left, &path)?;
         let Some(rest) = left.checked_sub(written) else {
@@ -266,14 +274,21 @@ fn unpack_into(package: &Path, to: &Path, limits: &Limits) -> Result<(), Package
 }
 
 /// Copies at most `left + 1` bytes: one more than allowed shows that there were too many.
-fn copy(entry: &mut impl Read, out: &mut File, left: u64, path: &Path) -> Result<u64, PackageError> {
+fn copy(
+    entry: &mut impl Read,
+    out: &mut File,
+    left: u64,
+    path: &Path,
+) -> Result<u64, PackageError> {
     let mut buffer = vec![0; 64 << 10];
     let mut written = 0;
     loop {
-        let read = entry.read(&mut buffer).map_err(|error| PackageError::NotAZip(format!(
-            "{}: {error}",
-            path.file_name().unwrap_or_default().to_string_lossy()
-        )))?;
+        let read = entry.read(&mut buffer).map_err(|error| {
+            PackageError::NotAZip(format!(
+                "{}: {error}",
+                path.file_name().unwrap_or_default().to_string_lossy()
+            ))
+        })?;
         if read == 0 {
             return Ok(written);
         }
@@ -347,7 +362,11 @@ pub(super) mod tests {
     impl Fixture {
         fn unpack(&self, package: &Path, limits: &Limits) -> Result<PathBuf, PackageError> {
             let unpacked = self.layout.unpack(package, "digest", limits);
-            assert_eq!(fs::read_dir(self.layout.unpacking()).expect("read").count(), 0, "nothing is left over");
+            assert_eq!(
+                fs::read_dir(self.layout.unpacking()).expect("read").count(),
+                0,
+                "nothing is left over"
+            );
             unpacked
         }
     }
@@ -358,11 +377,15 @@ pub(super) mod tests {
         let fixture = fixture();
         let zip = package(
             fixture.dir.path(),
-            &[("app/main.py", b"print()", 0o644), ("App_Data/jobs/triggered/migrate/run.sh", b"#!/bin/sh", 0o755)],
+            &[
+                ("app/main.py", b"print()", 0o644),
+                ("App_Data/jobs/triggered/migrate/run.sh", b"#!/bin/sh", 0o755),
+            ],
         );
         let content = fixture.unpack(&zip, &Limits::default()).expect("unpack");
         assert_eq!(fs::read(content.join("app/main.py")).expect("read"), b"print()");
-        let script = fs::metadata(content.join("App_Data/jobs/triggered/migrate/run.sh")).expect("script");
+        let script =
+            fs::metadata(content.join("App_Data/jobs/triggered/migrate/run.sh")).expect("script");
         assert_eq!(script.permissions().mode() & 0o777, 0o755);
         assert!(content.join("antenv").is_dir());
     }
@@ -407,7 +430,8 @@ pub(super) mod tests {
     fn too_many_entries_are_refused() {
         let fixture = fixture();
         let zip = package(fixture.dir.path(), &[("a", b"", 0o644), ("b", b"", 0o644)]);
-        let error = fixture.unpack(&zip, &Limits { entries: 1, ..Limits::default() }).expect_err("refused");
+        let error =
+            fixture.unpack(&zip, &Limits { entries: 1, ..Limits::default() }).expect_err("refused");
         assert!(error.to_string().contains("2 entries"), "{error}");
     }
 

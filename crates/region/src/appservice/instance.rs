@@ -15,7 +15,8 @@ use super::{
 /// Starts programs of a slot.
 pub trait Runtime: Send + Sync + 'static {
     /// Starts `program`; returns once it has been executed.
-    fn start<'a>(&'a self, program: Program) -> BoxFuture<'a, Result<Box<dyn Running>, StartError>>;
+    fn start<'a>(&'a self, program: Program)
+    -> BoxFuture<'a, Result<Box<dyn Running>, StartError>>;
 }
 
 /// What is started.
@@ -54,7 +55,7 @@ pub trait Running: Send + Sync {
     /// Where its port is, from inside the region.
     fn address(&self) -> SocketAddr;
     /// Standard output and error, once.
-    fn output(&mut self) -> Vec<Box<dyn AsyncRead + Send + Unpin>>;
+    fn output(&mut self) -> Vec<Box<dyn AsyncRead + Send + Sync + Unpin>>;
     /// SIGTERM.
     fn terminate(&self);
     /// SIGKILL.
@@ -132,7 +133,11 @@ pub struct Started {
 const PROBE_PAUSE: Duration = Duration::from_millis(25);
 
 /// Starts one instance and waits until its port answers.
-pub async fn start(runtime: &dyn Runtime, program: Program, log: &Arc<SlotLog>) -> Result<Started, Failure> {
+pub async fn start(
+    runtime: &dyn Runtime,
+    program: Program,
+    log: &Arc<SlotLog>,
+) -> Result<Started, Failure> {
     let begun = tokio::time::Instant::now();
     let launch = program.launch.clone();
     let id = program.id.clone();
@@ -150,9 +155,16 @@ pub async fn start(runtime: &dyn Runtime, program: Program, log: &Arc<SlotLog>) 
     let host = launch.slot.host_name();
     let answers = async {
         loop {
-            match health::ping(running.address(), &host, health::START_PATH, "AlwaysOn", limit).await {
+            match health::ping(running.address(), &host, health::START_PATH, "AlwaysOn", limit)
+                .await
+            {
                 Ok(_) => return,
-                Err(PingError::Connect(_) | PingError::Http(_) | PingError::Timeout(_) | PingError::Path(_)) => {
+                Err(
+                    PingError::Connect(_)
+                    | PingError::Http(_)
+                    | PingError::Timeout(_)
+                    | PingError::Path(_),
+                ) => {
                     tokio::time::sleep(PROBE_PAUSE).await;
                 }
             }

@@ -135,7 +135,11 @@ impl SlotLog {
             let entry = entry?;
             let metadata = entry.metadata()?;
             if metadata.is_file() {
-                files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len(), metadata.modified()?));
+                files.push((
+                    entry.file_name().to_string_lossy().into_owned(),
+                    metadata.len(),
+                    metadata.modified()?,
+                ));
             }
         }
         files.sort();
@@ -195,7 +199,12 @@ impl Tail {
 }
 
 /// Copies an instance's output into the slot's log until it ends.
-pub async fn pump(mut output: impl AsyncRead + Unpin, log: Arc<SlotLog>, instance: String, tail: Tail) {
+pub async fn pump(
+    mut output: impl AsyncRead + Unpin,
+    log: Arc<SlotLog>,
+    instance: String,
+    tail: Tail,
+) {
     lines(&mut output, |line| {
         tail.push(line);
         log.app_line(&instance, line);

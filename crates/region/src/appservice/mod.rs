@@ -11,3 +11,5 @@ pub mod settings;
 pub mod site;
 pub mod supervisor;
 pub mod swap;
+#[cfg(test)]
+mod testing;

@@ -68,7 +68,9 @@ impl Pythons {
         let mut found: Vec<Python> = Vec::new();
         let asked = candidates().into_iter().map(ask);
         for python in futures_util::future::join_all(asked).await.into_iter().flatten() {
-            if python.version >= [3, 9, 0] && !found.iter().any(|p| p.executable == python.executable) {
+            if python.version >= [3, 9, 0]
+                && !found.iter().any(|p| p.executable == python.executable)
+            {
                 found.push(python);
             }
         }
@@ -96,14 +98,19 @@ impl Pythons {
             (Some(Ok(major)), Some(Ok(minor))) => Some([major, minor]),
             _ => None,
         };
-        let exact = self.0.iter().find(|python| Some([python.version[0], python.version[1]]) == wanted_version);
+        let exact = self
+            .0
+            .iter()
+            .find(|python| Some([python.version[0], python.version[1]]) == wanted_version);
         if let Some(python) = exact {
             return Ok(Choice { python: python.clone(), note: None });
         }
         let newest = self.0.first().ok_or_else(|| {
             "no Python 3.9 or newer was found on this machine; install python3 and python3-venv, or uv".to_owned()
         })?;
-        let note = format!("Python {wanted} is not installed on this machine; using Python {newest} instead.");
+        let note = format!(
+            "Python {wanted} is not installed on this machine; using Python {newest} instead."
+        );
         Ok(Choice { python: newest.clone(), note: Some(note) })
     }
 }
@@ -125,7 +132,8 @@ fn candidates() -> BTreeSet<PathBuf> {
     let mut dirs: Vec<PathBuf> =
         env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
     dirs.extend(["/usr/local/bin", "/usr/bin"].map(PathBuf::from));
-    let mut collections = vec![PathBuf::from("/opt/python"), PathBuf::from("/usr/local/pyenv/versions")];
+    let mut collections =
+        vec![PathBuf::from("/opt/python"), PathBuf::from("/usr/local/pyenv/versions")];
     if let Some(root) = env::var_os("PYENV_ROOT") {
         collections.push(Path::new(&root).join("versions"));
     }
@@ -135,11 +143,18 @@ fn candidates() -> BTreeSet<PathBuf> {
     if let Some(home) = &home {
         dirs.push(home.join(".local/bin"));
         collections.push(home.join(".pyenv/versions"));
-        let data = env::var_os("XDG_DATA_HOME").map_or_else(|| home.join(".local/share"), PathBuf::from);
+        let data =
+            env::var_os("XDG_DATA_HOME").map_or_else(|| home.join(".local/share"), PathBuf::from);
         collections.push(data.join("uv/python"));
     }
     for collection in collections {
-        dirs.extend(fs::read_dir(collection).into_iter().flatten().flatten().map(|entry| entry.path().join("bin")));
+        dirs.extend(
+            fs::read_dir(collection)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path().join("bin")),
+        );
     }
     dirs.into_iter()
         .flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten())
@@ -159,14 +174,17 @@ fn is_python(name: &str) -> bool {
 /// Whether a file is a program itself and not a script that stands for one (pyenv's shims).
 pub fn is_program(path: &Path) -> bool {
     let mut magic = [0; 4];
-    fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && magic == *b"\x7fELF"
 }
 
 /// uv, when it is on the machine: on the `PATH`, where its installer puts it, or beside an
 /// interpreter that it was installed into.
 pub fn find_uv(pythons: &Pythons) -> Option<PathBuf> {
     let home = env::var_os("HOME").map(PathBuf::from);
-    let path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    let path = env::var_os("PATH")
+        .map(|path| env::split_paths(&path).collect::<Vec<_>>())
+        .unwrap_or_default();
     path.into_iter()
         .chain(home.iter().flat_map(|home| [home.join(".local/bin"), home.join(".cargo/bin")]))
         .chain(pythons.all().iter().map(|python| python.bin().to_owned()))
@@ -206,9 +224,13 @@ mod tests {
 
     #[test]
     fn only_interpreters_are_candidates() {
-        for (name, is) in
-            [("python3", true), ("python3.14", true), ("python3-config", false), ("python3.14-gdb.py", false), ("python2", false)]
-        {
+        for (name, is) in [
+            ("python3", true),
+            ("python3.14", true),
+            ("python3-config", false),
+            ("python3.14-gdb.py", false),
+            ("python2", false),
+        ] {
             assert_eq!(is_python(name), is, "{name}");
         }
     }

@@ -145,7 +145,11 @@ impl fmt::Debug for Secret {
 /// Reads secrets as some identity. Implemented by the region's vault; faked in tests.
 pub trait Secrets: Send + Sync + 'static {
     /// The secret's value as `principal` may read it; `None` is a slot without identity.
-    fn read<'a>(&'a self, reference: &'a Reference, principal: Option<&'a str>) -> BoxFuture<'a, Answer>;
+    fn read<'a>(
+        &'a self,
+        reference: &'a Reference,
+        principal: Option<&'a str>,
+    ) -> BoxFuture<'a, Answer>;
 }
 
 /// One setting's reference and what became of it.
@@ -267,7 +271,8 @@ mod tests {
         ] {
             assert_eq!(parse(bad), Parsed::Malformed, "{bad}");
         }
-        for literal in ["", "production", "@Microsoft", "é@Microsoft.KeyVault(", "postgresql://x"] {
+        for literal in ["", "production", "@Microsoft", "é@Microsoft.KeyVault(", "postgresql://x"]
+        {
             assert_eq!(parse(literal), Parsed::Literal, "{literal}");
         }
     }

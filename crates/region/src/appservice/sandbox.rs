@@ -87,13 +87,16 @@ pub struct SandboxRuntime {
 
 struct SandboxRunning {
     process: Arc<Process>,
-    outputs: Vec<Box<dyn AsyncRead + Send + Unpin>>,
+    outputs: Vec<Box<dyn AsyncRead + Send + Sync + Unpin>>,
     address: SocketAddr,
     _lease: Lease,
 }
 
 impl Runtime for SandboxRuntime {
-    fn start<'a>(&'a self, program: Program) -> BoxFuture<'a, Result<Box<dyn Running>, StartError>> {
+    fn start<'a>(
+        &'a self,
+        program: Program,
+    ) -> BoxFuture<'a, Result<Box<dyn Running>, StartError>> {
         Box::pin(async move {
             let launch = &program.launch;
             let deployment = launch.deployment.as_ref().ok_or(StartError::NoContent)?;
@@ -110,13 +113,17 @@ impl Runtime for SandboxRuntime {
             };
             let choice = self.pythons.choose(&launch.python).map_err(StartError::NoPython)?;
             let home = self.layout.make_volume(&launch.volume).map_err(|error| machine(&error))?;
-            let mut mounts = vec![Mount::writable(home, "/home"), Mount::read_only(&content, WWWROOT)];
+            let mut mounts =
+                vec![Mount::writable(home, "/home"), Mount::read_only(&content, WWWROOT)];
             if let Some(environment) = &deployment.environment {
                 mounts.push(Mount::read_only(self.layout.environment(environment), ANTENV));
             }
             mounts.extend(choice.python.mount().map(|prefix| Mount::read_only(prefix, prefix)));
             let lease = self.addresses.lease().map_err(|error| machine(&error))?;
-            let identity = launch.principal.as_deref().and_then(|principal| self.surroundings.identity(principal));
+            let identity = launch
+                .principal
+                .as_deref()
+                .and_then(|principal| self.surroundings.identity(principal));
             let env = launch
                 .environment(&InstanceEnvironment {
                     id: &program.id,
@@ -144,7 +151,7 @@ impl Runtime for SandboxRuntime {
                 nofile: 65_536,
             };
             let mut process = self.host.spawn(spec).await.map_err(|error| machine(&error))?;
-            let mut outputs: Vec<Box<dyn AsyncRead + Send + Unpin>> = Vec::new();
+            let mut outputs: Vec<Box<dyn AsyncRead + Send + Sync + Unpin>> = Vec::new();
             for output in [process.take_stdout(), process.take_stderr()].into_iter().flatten() {
                 outputs.push(Box::new(output));
             }
@@ -163,7 +170,7 @@ impl Running for SandboxRunning {
         self.address
     }
 
-    fn output(&mut self) -> Vec<Box<dyn AsyncRead + Send + Unpin>> {
+    fn output(&mut self) -> Vec<Box<dyn AsyncRead + Send + Sync + Unpin>> {
         std::mem::take(&mut self.outputs)
     }
 
@@ -214,13 +221,16 @@ pub fn startup_command(launch: &Launch, content: &Path) -> Option<String> {
         let name = dir.file_name();
         let name = name.to_string_lossy();
         if name != "antenv" && is_module(&name) && dir.path().join("wsgi.py").is_file() {
-            return Some(format!("gunicorn --bind=0.0.0.0:{} --timeout 600 {name}.wsgi", launch.port()));
+            return Some(format!(
+                "gunicorn --bind=0.0.0.0:{} --timeout 600 {name}.wsgi",
+                launch.port()
+            ));
         }
     }
     // Flask: an application object named app.
-    ["application", "app"].iter().find(|module| content.join(format!("{module}.py")).is_file()).map(|module| {
-        format!("gunicorn --bind=0.0.0.0:{} --timeout 600 {module}:app", launch.port())
-    })
+    ["application", "app"].iter().find(|module| content.join(format!("{module}.py")).is_file()).map(
+        |module| format!("gunicorn --bind=0.0.0.0:{} --timeout 600 {module}:app", launch.port()),
+    )
 }
 
 fn is_module(name: &str) -> bool {
@@ -266,13 +276,22 @@ mod tests {
             record.config.insert("appCommandLine".into(), json!(configured));
         }
         let slot = SiteKey::new("s", "g", "n").slot(SlotName::Production);
-        startup_command(&Launch::new(&slot, &record, "", &BTreeMap::new(), &BTreeMap::new()), dir.path())
+        startup_command(
+            &Launch::new(&slot, &record, "", &BTreeMap::new(), &BTreeMap::new()),
+            dir.path(),
+        )
     }
 
     #[test]
     fn the_startup_command_is_the_configured_one_or_the_documented_guess() {
-        assert_eq!(command(&[], Some("gunicorn -w 2 main:app")).as_deref(), Some("gunicorn -w 2 main:app"));
-        assert_eq!(command(&["startup.sh"], Some("startup.sh")).as_deref(), Some("sh ./startup.sh"));
+        assert_eq!(
+            command(&[], Some("gunicorn -w 2 main:app")).as_deref(),
+            Some("gunicorn -w 2 main:app")
+        );
+        assert_eq!(
+            command(&["startup.sh"], Some("startup.sh")).as_deref(),
+            Some("sh ./startup.sh")
+        );
         assert_eq!(
             command(&["mysite/wsgi.py", "app.py"], None).as_deref(),
             Some("gunicorn --bind=0.0.0.0:8000 --timeout 600 mysite.wsgi")

@@ -224,7 +224,10 @@ impl Launch {
         if self.deployment.as_ref().is_some_and(|deployment| deployment.environment.is_some()) {
             let _ = write!(path, "{ANTENV}/bin:");
         }
-        let _ = write!(path, "{python_bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin");
+        let _ = write!(
+            path,
+            "{python_bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+        );
         path
     }
 }
@@ -258,7 +261,9 @@ pub fn python_version(record: &SlotRecord) -> String {
 pub fn setting<'a>(settings: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
     settings
         .get(name)
-        .or_else(|| settings.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value))
+        .or_else(|| {
+            settings.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        })
         .map(String::as_str)
 }
 
@@ -275,7 +280,9 @@ fn variable_name(name: &str) -> String {
     for character in name.chars() {
         match character {
             ':' => variable.push_str("__"),
-            character if character.is_ascii_alphanumeric() || character == '_' => variable.push(character),
+            character if character.is_ascii_alphanumeric() || character == '_' => {
+                variable.push(character)
+            }
             _ => variable.push('_'),
         }
     }
@@ -415,8 +422,11 @@ pub(super) mod tests {
                 r.config.insert("appCommandLine".into(), json!("run"));
             },
             |r| {
-                r.deployment =
-                    Some(ActiveDeployment { id: "1".into(), content: "c".into(), environment: None });
+                r.deployment = Some(ActiveDeployment {
+                    id: "1".into(),
+                    content: "c".into(),
+                    environment: None,
+                });
             },
         ];
         for change in changes {

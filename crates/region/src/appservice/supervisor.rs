@@ -258,7 +258,8 @@ impl InstanceSet {
     /// Whether every instance there should be is there.
     pub fn is_complete(&self) -> bool {
         let members = self.shared.members();
-        let mut wanted = members.values().filter(|member| member.phase != Phase::Stopping).peekable();
+        let mut wanted =
+            members.values().filter(|member| member.phase != Phase::Stopping).peekable();
         wanted.peek().is_some()
             && wanted.all(|member| matches!(member.phase, Phase::Ready | Phase::Unhealthy))
     }
@@ -284,7 +285,10 @@ impl InstanceSet {
                 return Ok(());
             }
             if changes.changed().await.is_err() {
-                return Err(Failure { reason: "The instances were stopped.".to_owned(), last_lines: Vec::new() });
+                return Err(Failure {
+                    reason: "The instances were stopped.".to_owned(),
+                    last_lines: Vec::new(),
+                });
             }
         }
     }
@@ -309,7 +313,8 @@ impl InstanceSet {
         }
         while places.len() < count {
             let index = places.last().map_or(0, |place| place.index + 1);
-            let index = (index..).find(|index| !self.shared.members().contains_key(index)).unwrap_or(index);
+            let index =
+                (index..).find(|index| !self.shared.members().contains_key(index)).unwrap_or(index);
             self.shared.members().insert(
                 index,
                 Member {
@@ -444,7 +449,12 @@ async fn serve(
         }),
     };
     if let Some(failure) = &failure {
-        shared.log.platform(&format!("Container {} for site {}: {}", short(id), shared.launch.slot, failure.reason));
+        shared.log.platform(&format!(
+            "Container {} for site {}: {}",
+            short(id),
+            shared.launch.slot,
+            failure.reason
+        ));
     }
     shared.set(index, |member| {
         member.phase = if failure.is_some() { Phase::Failed } else { Phase::Stopping };
@@ -468,7 +478,12 @@ async fn serve(
 
 /// Pings the health check path for as long as there is one; resolves when the instance is to be
 /// replaced.
-async fn check(shared: &Arc<Shared>, index: usize, front: &Arc<Instance>, cancel: &CancellationToken) {
+async fn check(
+    shared: &Arc<Shared>,
+    index: usize,
+    front: &Arc<Instance>,
+    cancel: &CancellationToken,
+) {
     let mut policy = shared.policy.clone();
     let host = shared.launch.slot.host_name();
     let most = shared.launch.max_ping_failures();
@@ -486,8 +501,14 @@ async fn check(shared: &Arc<Shared>, index: usize, front: &Arc<Instance>, cancel
             }
         }
         let Some(path) = policy.borrow().health_path.clone() else { continue };
-        let answer =
-            health::ping(front.addr(), &host, &path, "HealthCheck/1.0", shared.timing.ping_interval).await;
+        let answer = health::ping(
+            front.addr(),
+            &host,
+            &path,
+            "HealthCheck/1.0",
+            shared.timing.ping_interval,
+        )
+        .await;
         let ok = matches!(answer, Ok(200..=299));
         let phase = match record.count(ok, most, shared.timing.replace_after) {
             Verdict::Healthy => Phase::Ready,
@@ -498,10 +519,172 @@ async fn check(shared: &Arc<Shared>, index: usize, front: &Arc<Instance>, cancel
         let before = shared.members().get(&index).map(|member| member.phase);
         if before != Some(phase) {
             shared.log.platform(&match answer {
-                Ok(status) => format!("Health check of {} on {path}: {status}; now {phase}.", short(front.id())),
-                Err(error) => format!("Health check of {} on {path}: {error}; now {phase}.", short(front.id())),
+                Ok(status) => format!(
+                    "Health check of {} on {path}: {status}; now {phase}.",
+                    short(front.id())
+                ),
+                Err(error) => format!(
+                    "Health check of {} on {path}: {error}; now {phase}.",
+                    short(front.id())
+                ),
             });
             shared.set(index, |member| member.phase = phase);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::appservice::{
+        settings::tests::record,
+        site::{ActiveDeployment, SiteKey, SlotName},
+        testing::{FakeMachine, FakeRuntime, quick, until},
+    };
+
+    #[derive(Default)]
+    struct Open;
+
+    impl Front for Open {
+        fn changed(&self) {}
+        fn drained(&self, _: Arc<Instance>) -> BoxFuture<'static, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    struct Fixture {
+        machine: Arc<FakeMachine>,
+        set: Arc<InstanceSet>,
+        _dir: tempfile::TempDir,
+    }
+
+    fn start(behave: &str, count: usize, timing: Timing, health: Option<&str>) -> Fixture {
+        let machine = FakeMachine::new();
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut record = record();
+        record.app_settings.insert("BEHAVE".into(), behave.into());
+        record.app_settings.insert("WEBSITES_CONTAINER_START_TIME_LIMIT".into(), "1".into());
+        record.app_settings.insert("WEBSITE_HEALTHCHECK_MAXPINGFAILURES".into(), "2".into());
+        record.deployment =
+            Some(ActiveDeployment { id: "1".into(), content: "v1".into(), environment: None });
+        let slot = SiteKey::new("s", "g", "notes").slot(SlotName::Production);
+        let launch = Launch::new(&slot, &record, "", &BTreeMap::new(), &BTreeMap::new());
+        let set = InstanceSet::start(
+            Arc::new(FakeRuntime(machine.clone())),
+            Arc::new(Open),
+            SlotLog::open(dir.path().join("log")).expect("log"),
+            timing,
+            Arc::new(launch),
+            Policy { health_path: health.map(str::to_owned) },
+            count,
+        );
+        Fixture { machine, set, _dir: dir }
+    }
+
+    #[tokio::test]
+    async fn a_killed_instance_is_noticed_and_replaced() {
+        let Fixture { machine, set, _dir } = start("serve", 2, quick(), None);
+        set.complete().await.expect("ready");
+        tokio::time::sleep(quick().proven * 2).await;
+        let before: Vec<String> =
+            set.pool().iter().map(|instance| instance.id().to_owned()).collect();
+        assert_eq!(before.len(), 2);
+        machine.kill(&before[0]);
+        until("replaced", || {
+            set.pool().len() == 2 && !set.pool().iter().any(|instance| instance.id() == before[0])
+        })
+        .await;
+        assert!(
+            set.pool().iter().any(|instance| instance.id() == before[1]),
+            "the other one stayed"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_that_exits_says_why_with_its_last_lines_and_is_tried_again() {
+        let Fixture { machine, set, _dir } = start("exit", 1, quick(), None);
+        let failure = set.complete().await.expect_err("it cannot start");
+        assert!(failure.reason.contains("exit code 3"), "{failure}");
+        assert!(failure.to_string().contains("ModuleNotFoundError"), "{failure}");
+        until("tried again", || {
+            machine.started.lock().expect("started").values().sum::<usize>() > 2
+        })
+        .await;
+        assert!(set.pool().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_that_never_answers_fails_at_the_limit() {
+        let Fixture { set, _dir, .. } = start("hang", 1, quick(), None);
+        let failure = set.complete().await.expect_err("it cannot start");
+        assert!(failure.reason.contains("within 1 s"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn scaling_starts_and_stops_and_retiring_leaves_nothing() {
+        let Fixture { machine, set, _dir } = start("serve", 1, quick(), None);
+        set.scale(3);
+        set.complete().await.expect("ready");
+        assert_eq!(machine.alive().len(), 3);
+        set.scale(1);
+        until("scaled in", || machine.alive().len() == 1).await;
+        assert_eq!(set.pool().len(), 1);
+        set.retire(Duration::ZERO).await;
+        assert!(machine.alive().is_empty());
+        assert_eq!(machine.events().iter().filter(|event| event.starts_with("term")).count(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_set_leaves_no_process() {
+        let Fixture { machine, set, _dir } = start("serve", 2, quick(), None);
+        set.complete().await.expect("ready");
+        drop(set);
+        until("killed", || machine.alive().is_empty()).await;
+    }
+
+    #[tokio::test]
+    async fn the_sick_leave_the_rotation_but_never_the_last_one() {
+        let Fixture { machine, set, _dir } = start("serve", 2, quick(), Some("/health"));
+        set.complete().await.expect("ready");
+        let ids: Vec<String> = set.pool().iter().map(|instance| instance.id().to_owned()).collect();
+        machine.sick.lock().expect("sick").insert(ids[0].clone());
+        until("out", || set.pool().len() == 1 && set.pool()[0].id() == ids[1]).await;
+        machine.sick.lock().expect("sick").insert(ids[1].clone());
+        until("all sick", || set.members().iter().all(|member| member.phase == Phase::Unhealthy))
+            .await;
+        assert_eq!(set.pool().len(), 2, "when all are sick, all serve");
+        machine.sick.lock().expect("sick").clear();
+        until("well again", || set.members().iter().all(|member| member.phase == Phase::Ready))
+            .await;
+        assert_eq!(
+            ids,
+            set.pool().iter().map(|instance| instance.id().to_owned()).collect::<Vec<_>>()
+        );
+    }
+
+    #[tokio::test]
+    async fn the_sick_are_replaced_in_the_end() {
+        let timing = Timing { replace_after: Duration::from_millis(100), ..quick() };
+        let Fixture { machine, set, _dir } = start("serve", 2, timing, Some("/health"));
+        set.complete().await.expect("ready");
+        let sick = set.pool()[0].id().to_owned();
+        machine.sick.lock().expect("sick").insert(sick.clone());
+        until("replaced", || {
+            set.pool().len() == 2 && !set.pool().iter().any(|instance| instance.id() == sick)
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_health_path_can_change_without_a_restart() {
+        let Fixture { machine, set, _dir } = start("serve", 2, quick(), None);
+        set.complete().await.expect("ready");
+        let sick = set.pool()[0].id().to_owned();
+        machine.sick.lock().expect("sick").insert(sick);
+        tokio::time::sleep(quick().ping_interval * 4).await;
+        assert_eq!(set.pool().len(), 2, "no path, no check");
+        set.set_policy(Policy { health_path: Some("/health".into()) });
+        until("out", || set.pool().len() == 1).await;
+        assert_eq!(machine.started.lock().expect("started").values().sum::<usize>(), 2);
     }
 }

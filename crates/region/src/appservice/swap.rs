@@ -59,7 +59,11 @@ fn connection_string_is_sticky(sticky: &StickyNames, name: &str) -> bool {
 
 /// The two records as they are after a swap: `(source, target)`. Everything not exchanged here stays:
 /// host names, TLS, scale, identity, networking, credentials, restarts.
-pub fn exchange(source: &SlotRecord, target: &SlotRecord, sticky: &StickyNames) -> (SlotRecord, SlotRecord) {
+pub fn exchange(
+    source: &SlotRecord,
+    target: &SlotRecord,
+    sticky: &StickyNames,
+) -> (SlotRecord, SlotRecord) {
     (received(source, target, sticky), received(target, source, sticky))
 }
 
@@ -98,9 +102,14 @@ fn merge_config(keeper: &Map<String, Value>, giver: &Map<String, Value>) -> Map<
 
 /// The differences a swap would make, as `slotsdiffs` lists them: `(level, type, rule, name,
 /// value here, value there)`. Values of settings are not shown.
-pub fn differences(source: &SlotRecord, target: &SlotRecord, sticky: &StickyNames) -> Vec<Difference> {
+pub fn differences(
+    source: &SlotRecord,
+    target: &SlotRecord,
+    sticky: &StickyNames,
+) -> Vec<Difference> {
     let mut differences = Vec::new();
-    let mut names: Vec<&String> = source.app_settings.keys().chain(target.app_settings.keys()).collect();
+    let mut names: Vec<&String> =
+        source.app_settings.keys().chain(target.app_settings.keys()).collect();
     names.sort();
     names.dedup();
     for name in names {
@@ -160,12 +169,24 @@ mod tests {
     };
 
     fn names() -> impl Strategy<Value = String> {
-        prop::sample::select(vec!["APP_ENV", "DATABASE_URL", "LOG_LEVEL", "X_EXTENSION_VERSION", "a", "b"])
-            .prop_map(str::to_owned)
+        prop::sample::select(vec![
+            "APP_ENV",
+            "DATABASE_URL",
+            "LOG_LEVEL",
+            "X_EXTENSION_VERSION",
+            "a",
+            "b",
+        ])
+        .prop_map(str::to_owned)
     }
 
     fn slot() -> impl Strategy<Value = SlotRecord> {
-        let config = prop::sample::select(vec!["alwaysOn", "appCommandLine", "healthCheckPath", "numberOfWorkers"]);
+        let config = prop::sample::select(vec![
+            "alwaysOn",
+            "appCommandLine",
+            "healthCheckPath",
+            "numberOfWorkers",
+        ]);
         (
             collection::btree_map(names(), "[a-z]{0,3}", 0..6),
             collection::btree_map(names(), "[a-z]{0,3}", 0..4),
@@ -181,7 +202,10 @@ mod tests {
                     .into_iter()
                     .map(|(name, value)| (name, ConnectionString { value, kind: "Custom".into() }))
                     .collect();
-                slot.config = config.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+                slot.config = config
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), json!(value)))
+                    .collect();
                 slot.deployment = deployment.map(|id| ActiveDeployment {
                     content: id.clone(),
                     id,
@@ -189,7 +213,8 @@ mod tests {
                 });
                 slot.volume = volume;
                 slot.restarts = restarts;
-                slot.identity = Some(SlotIdentity { principal_id: slot.volume.clone(), tenant_id: "t".into() });
+                slot.identity =
+                    Some(SlotIdentity { principal_id: slot.volume.clone(), tenant_id: "t".into() });
                 slot
             })
     }
