@@ -2,7 +2,9 @@
 //! write-ahead journal of idempotent steps. It speaks Azure's public API only and knows nothing of
 //! the region.
 
+pub mod cloud;
 pub mod event;
 pub mod journal;
 pub mod lock;
 pub mod package;
+pub mod release;

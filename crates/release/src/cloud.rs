@@ -1,0 +1,549 @@
+//! What the release process asks of the platform, in its own words, each a request or two of Azure's
+//! public API. Nothing here knows what a release is.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lazuli_azure::scm::{Deployment, DeploymentState};
+use lazuli_azure::{Client, Error, Scm};
+use lazuli_standard::Blueprint;
+use lazuli_standard::blueprint::Site;
+use lazuli_standard::manifest::SmokeCheck;
+use serde_json::{Value, json};
+
+use crate::event;
+use crate::journal::Deployed;
+
+/// The version of Microsoft.Web spoken here.
+pub const WEB_API: &str = "2024-11-01";
+
+/// How long a build may take: App Service gives up on it by itself before.
+const BUILD_LIMIT: Duration = Duration::from_mins(30);
+/// How long instances may take to come up: `WEBSITES_CONTAINER_START_TIME_LIMIT` is 230 s unless a
+/// site says otherwise, and a second try is normal.
+const START_LIMIT: Duration = Duration::from_secs(2 * 230 + 30);
+/// How long a migration may take.
+const MIGRATION_LIMIT: Duration = Duration::from_mins(60);
+/// How long a check may wait for its answer: the front end gives up after 230 s, a person before.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long a slot that is up may go on answering wrongly before it counts as unhealthy. What
+/// answers 5xx right after its start may still be connecting.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(20);
+/// How much of an answer a check reads.
+const ANSWER_SIZE: usize = 1 << 20;
+/// How many lines of a log a person is shown.
+const TAIL: usize = 20;
+/// How much of a log file is looked at for them.
+const TAIL_BYTES: usize = 64 * 1024;
+
+/// Where something is deployed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The backend's production slot.
+    Production,
+    /// The backend's staging slot.
+    Staging,
+    /// The worker's site.
+    Worker,
+    /// The scheduler's site.
+    Scheduler,
+}
+
+/// The app's sites in one environment, and the client that reaches them.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    client: Client,
+    group: String,
+    backend: Site,
+    worker: Option<Site>,
+    scheduler: Option<Site>,
+}
+
+/// Something the platform says is wrong, with the lines that show it.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What, in a sentence.
+    pub what: String,
+    /// Whose log, and its last lines.
+    pub log: Option<(String, Vec<String>)>,
+    /// Whether the platform did not answer at all, so that nothing is known.
+    pub unreachable: bool,
+}
+
+impl Trouble {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), log: None, unreachable: false }
+    }
+
+    fn with_log(mut self, of: impl Into<String>, lines: Vec<String>) -> Self {
+        self.log = (!lines.is_empty()).then(|| (of.into(), lines));
+        self
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self {
+            unreachable: error.is_transport() || matches!(error, Error::Timeout { .. }),
+            what: error.to_string(),
+            log: None,
+        }
+    }
+}
+
+/// How a job ran.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// The run's id.
+    pub id: String,
+    /// The last line it wrote.
+    pub last_line: String,
+}
+
+impl Cloud {
+    /// The sites of a blueprint in a subscription.
+    pub fn new(client: Client, subscription: &str, blueprint: &Blueprint) -> Self {
+        let group =
+            format!("/subscriptions/{subscription}/resourceGroups/{}", blueprint.resource_group);
+        Self {
+            client,
+            group,
+            backend: blueprint.backend().clone(),
+            worker: blueprint.worker().cloned(),
+            scheduler: blueprint.scheduler().cloned(),
+        }
+    }
+
+    /// Whether the environment has a staging slot.
+    pub fn has_staging(&self) -> bool {
+        self.backend.staging().is_some()
+    }
+
+    /// Whether there is such a place.
+    pub fn has(&self, place: Place) -> bool {
+        self.site(place).is_some()
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn site(&self, place: Place) -> Option<(&Site, Option<&str>)> {
+        match place {
+            Place::Production => Some((&self.backend, None)),
+            Place::Staging => {
+                self.backend.staging().map(|slot| (&self.backend, Some(slot.name.as_str())))
+            }
+            Place::Worker => self.worker.as_ref().map(|site| (site, None)),
+            Place::Scheduler => self.scheduler.as_ref().map(|site| (site, None)),
+        }
+    }
+
+    /// The host of a place; for people where there is no such place.
+    pub fn host(&self, place: Place) -> String {
+        self.site(place).map_or_else(String::new, |(site, slot)| site.host(slot))
+    }
+
+    /// The resource ID of a place.
+    pub fn id(&self, place: Place) -> String {
+        let Some((site, slot)) = self.site(place) else { return String::new() };
+        let site = format!("{}/providers/Microsoft.Web/sites/{}", self.group, site.name);
+        slot.map_or_else(|| site.clone(), |slot| format!("{site}/slots/{slot}"))
+    }
+
+    /// The deployment service of a place.
+    pub fn scm(&self, place: Place) -> Scm {
+        let host = self.site(place).map_or_else(String::new, |(site, slot)| site.scm_host(slot));
+        self.client.scm(&host)
+    }
+
+    /// The id of the active deployment.
+    pub async fn active(&self, place: Place) -> Result<Option<String>, Error> {
+        if !self.has(place) {
+            return Ok(None);
+        }
+        match self.scm(place).deployments().await {
+            Ok(deployments) => Ok(deployments.into_iter().find(|d| d.active).map(|d| d.id)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is deployed where, asked all at once.
+    pub async fn deployed(&self) -> Result<Deployed, Error> {
+        let (production, staging, worker, scheduler) = tokio::try_join!(
+            self.active(Place::Production),
+            self.active(Place::Staging),
+            self.active(Place::Worker),
+            self.active(Place::Scheduler),
+        )?;
+        Ok(Deployed { production, staging, worker, scheduler })
+    }
+
+    /// Whether the sites are there: the last of them that provisioning makes.
+    pub async fn exists(&self) -> Result<bool, Error> {
+        let place = [Place::Scheduler, Place::Worker, Place::Staging]
+            .into_iter()
+            .find(|place| self.has(*place))
+            .unwrap_or(Place::Production);
+        Ok(self.client.find(self.id(place), WEB_API).await?.is_some())
+    }
+
+    /// Sends a package; the build goes on in the background. The deployment's id.
+    pub async fn publish(
+        &self,
+        place: Place,
+        package: &Path,
+        step: &event::Step,
+    ) -> Result<String, Error> {
+        let scm = self.scm(place);
+        let began = Instant::now();
+        let id = loop {
+            match scm.publish(package).await {
+                Ok(id) => break id,
+                // Another deployment is under way, perhaps one an interrupted release began.
+                Err(error) if error.is_conflict() && began.elapsed() < BUILD_LIMIT => {
+                    step.message("waiting for another deployment on the site");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        // A name that means another deployment tomorrow is no id.
+        if id == "latest" { Ok(scm.deployment(&id).await?.id) } else { Ok(id) }
+    }
+
+    /// Waits until a deployment is built and its instances serve.
+    pub async fn settle(&self, place: Place, id: &str, step: &event::Step) -> Result<(), Trouble> {
+        let scm = self.scm(place);
+        let deployment = scm
+            .wait_deployment(id, BUILD_LIMIT, |deployment| step.message(progress(deployment)))
+            .await?;
+        if deployment.status != DeploymentState::Success {
+            let log = tail(&scm.deployment_text(id).await.unwrap_or_default());
+            let why = deployment.status_text.filter(|text| !text.is_empty());
+            let why = why.unwrap_or_else(|| "the platform gives no reason".to_owned());
+            return Err(Trouble::new(format!("the build on {} failed: {why}", self.host(place)))
+                .with_log("the deployment log", log));
+        }
+        step.message("starting");
+        self.started(place, id).await
+    }
+
+    /// Waits until the instances of a deployment serve, as Resource Manager tells it. A platform that
+    /// does not tell leaves it to the health check.
+    async fn started(&self, place: Place, id: &str) -> Result<(), Trouble> {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.client.deployment_status(self.id(place), id, WEB_API).await {
+                Ok(status) if status.succeeded() => return Ok(()),
+                Ok(status) if status.ended() => {
+                    let reasons: Vec<String> = status.errors.iter().flatten().map(reason).collect();
+                    let why = if reasons.is_empty() { status.status } else { reasons.join("; ") };
+                    let trouble =
+                        Trouble::new(format!("{} did not start: {why}", self.host(place)));
+                    return Err(self.with_app_log(trouble, place).await);
+                }
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            if began.elapsed() > START_LIMIT {
+                let trouble = Trouble::new(format!(
+                    "{} had not started after {} s",
+                    self.host(place),
+                    START_LIMIT.as_secs()
+                ));
+                return Err(self.with_app_log(trouble, place).await);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// The last lines of the app's own log, or of the platform's where the app wrote nothing.
+    pub async fn app_log(&self, place: Place) -> Vec<String> {
+        let scm = self.scm(place);
+        let Ok(logs) = scm.container_logs().await else { return Vec::new() };
+        let (app, platform): (Vec<_>, Vec<_>) = logs.iter().partition(|log| log.is_app());
+        for log in app.into_iter().chain(platform) {
+            if let Ok(text) = scm.container_log(log, TAIL_BYTES).await {
+                let lines = tail(&text);
+                if !lines.is_empty() {
+                    return lines;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    async fn with_app_log(&self, trouble: Trouble, place: Place) -> Trouble {
+        let log = self.app_log(place).await;
+        trouble.with_log(format!("the app's log on {}", self.host(place)), log)
+    }
+
+    /// Runs a triggered WebJob and waits for its end. `noted` hears the run's id as soon as there is
+    /// one.
+    pub async fn run_job(
+        &self,
+        place: Place,
+        name: &str,
+        arguments: &str,
+        step: &event::Step,
+        mut noted: impl FnMut(&str),
+    ) -> Result<Ran, Trouble> {
+        let scm = self.scm(place);
+        let began = Instant::now();
+        let id = loop {
+            match scm.run_job(name, arguments).await {
+                Ok(id) => break id,
+                // A run that an earlier, interrupted release began: two must not overlap.
+                Err(error) if error.is_conflict() && began.elapsed() < MIGRATION_LIMIT => {
+                    step.message("waiting for a run already under way");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                // The job came with the package a moment ago.
+                Err(error) if error.is_not_found() && began.elapsed() < Duration::from_secs(20) => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        noted(&id);
+        let run = scm.wait_job(name, &id, MIGRATION_LIMIT).await?;
+        let output = scm.job_output(&run).await.unwrap_or_default();
+        let lines = job_lines(&output);
+        if !run.succeeded() {
+            let what =
+                format!("the job `{name} {arguments}` on {}: {}", self.host(place), run.status);
+            return Err(Trouble::new(what).with_log(format!("the job's output (run {id})"), lines));
+        }
+        for line in &lines {
+            step.output(line.clone());
+        }
+        Ok(Ran { id, last_line: lines.last().cloned().unwrap_or_default() })
+    }
+
+    /// Begins to exchange the staging slot and production. The operation's address.
+    pub async fn begin_swap(&self) -> Result<Option<String>, Error> {
+        // Source is the slot and target is production, as `az webapp deployment slot swap` asks it:
+        // the slot's instances get production's settings and are warmed up, production's are left
+        // alone: https://learn.microsoft.com/azure/app-service/deploy-staging-slots
+        let path = format!("{}/slotsswap", self.id(Place::Staging));
+        let body = json!({ "targetSlot": "production", "preserveVnet": true });
+        self.client.begin_post(path, WEB_API, Some(&body)).await
+    }
+
+    /// Waits for an operation.
+    pub async fn wait(&self, operation: &str) -> Result<(), Error> {
+        self.client.wait_operation(operation).await
+    }
+
+    /// Waits until a path answers with a status from 200 to 299, for a while. How long the answer
+    /// took.
+    pub async fn healthy(&self, place: Place, path: &str) -> Result<Duration, Trouble> {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let wrong = match self.ask(place, path).await {
+                Ok(answer) if answer.status / 100 == 2 => return Ok(answer.took),
+                Ok(answer) => format!(
+                    "GET https://{}{path} answered {}{}",
+                    self.host(place),
+                    answer.status,
+                    answer.excerpt()
+                ),
+                Err(what) => what,
+            };
+            if began.elapsed() > HEALTH_PATIENCE {
+                return Err(self.with_app_log(Trouble::new(wrong), place).await);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Makes one smoke check.
+    pub async fn smoke(&self, place: Place, check: &SmokeCheck) -> Result<Duration, Trouble> {
+        let host = self.host(place);
+        let mut tries = 0;
+        let answer = loop {
+            tries += 1;
+            match self.ask(place, &check.path).await {
+                // The front end's own answers say nothing about the app.
+                Ok(answer)
+                    if matches!(answer.status, 502..=504)
+                        && answer.status != check.status
+                        && tries < 4 => {}
+                Ok(answer) => break answer,
+                Err(_) if tries < 4 => {}
+                Err(what) => return Err(self.with_app_log(Trouble::new(what), place).await),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        let wrong = if answer.status == check.status {
+            check.json.as_ref().and_then(|expected| {
+                let found: Option<Value> = serde_json::from_slice(&answer.body).ok();
+                let Some(found) = found else {
+                    return Some(format!("an answer that is not JSON{}", answer.excerpt()));
+                };
+                let wrong =
+                    expected.iter().find(|(name, value)| found.get(name.as_str()) != Some(value));
+                wrong.map(|(name, value)| {
+                    let found =
+                        found.get(name).map_or_else(|| "nothing".to_owned(), Value::to_string);
+                    format!("`{name}`: expected {value}, found {found}")
+                })
+            })
+        } else {
+            Some(format!(
+                "{} where {} was expected{}",
+                answer.status,
+                check.status,
+                answer.excerpt()
+            ))
+        };
+        match wrong {
+            None => Ok(answer.took),
+            Some(wrong) => {
+                let what = format!("GET https://{host}{} answered {wrong}", check.path);
+                Err(self.with_app_log(Trouble::new(what), place).await)
+            }
+        }
+    }
+
+    async fn ask(&self, place: Place, path: &str) -> Result<Answer, String> {
+        let url = format!("https://{}{path}", self.host(place));
+        let began = Instant::now();
+        let failed = |error: reqwest::Error| format!("GET {url}: {}", root(&error));
+        let mut response =
+            self.client.http().get(&url).timeout(ANSWER_LIMIT).send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_SIZE {
+                body.truncate(ANSWER_SIZE);
+                break;
+            }
+        }
+        Ok(Answer { status, body, took: began.elapsed() })
+    }
+}
+
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    took: Duration,
+}
+
+impl Answer {
+    /// `: the first line of the body`, short; nothing when it is HTML or empty.
+    fn excerpt(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+        if line.is_empty() || line.starts_with('<') {
+            return String::new();
+        }
+        let short: String = line.chars().take(160).collect();
+        format!(": {short}{}", if short.len() < line.len() { "…" } else { "" })
+    }
+}
+
+/// The innermost cause says what happened; reqwest's own message only that something did.
+fn root(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+fn reason(error: &Value) -> String {
+    let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::to_owned);
+    text("message").or_else(|| text("extendedCode")).unwrap_or_else(|| error.to_string())
+}
+
+fn progress(deployment: &Deployment) -> String {
+    let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    text(&deployment.progress).or_else(|| text(&deployment.status_text)).unwrap_or_else(|| {
+        match deployment.status {
+            DeploymentState::Pending => "waiting",
+            DeploymentState::Building => "building",
+            DeploymentState::Deploying => "copying",
+            DeploymentState::Failed => "failed",
+            DeploymentState::Success => "built",
+            DeploymentState::Other(_) => "deploying",
+        }
+        .to_owned()
+    })
+}
+
+/// The last lines of a text that say something.
+pub(crate) fn tail(text: &str) -> Vec<String> {
+    let lines: Vec<&str> =
+        text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(TAIL)..].iter().map(|&line| printable(line)).collect()
+}
+
+/// What a WebJob wrote: Kudu prefixes each line with `[time > run: level] `.
+fn job_lines(output: &str) -> Vec<String> {
+    let own = output.lines().filter_map(|line| {
+        let Some(rest) = line.strip_prefix('[') else { return Some(line) };
+        let Some((head, text)) = rest.split_once("] ") else { return Some(line) };
+        match head.rsplit(": ").next() {
+            Some("INFO" | "ERR ") | Some("ERR") => Some(text),
+            // The platform's own remarks about the run.
+            Some("SYS INFO" | "SYS ERR ") | Some("SYS ERR") => None,
+            _ => Some(line),
+        }
+    });
+    tail(&own.collect::<Vec<_>>().join("\n"))
+}
+
+/// Without what would move the cursor or change colours: a log is somebody else's text.
+fn printable(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // CSI: ESC [ … letter. Others: ESC and one character.
+            if chars.next_if_eq(&'[').is_some() {
+                while chars.next_if(|c| !c.is_ascii_alphabetic()).is_some() {}
+            }
+            chars.next();
+        } else if c == '\t' {
+            out.push_str("    ");
+        } else if !c.is_control() {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_cannot_drive_the_terminal() {
+        assert_eq!(printable("\u{1b}[31mred\u{1b}[0m\u{7}\tx\u{1b}]0;title"), "red    x0;title");
+    }
+
+    #[test]
+    fn of_a_jobs_output_the_jobs_own_lines_are_shown() {
+        let output = "[11/22/2026 21:00:00 > 7e: SYS INFO] Status changed to Initializing\n\
+                      [11/22/2026 21:00:01 > 7e: INFO] Running upgrade -> 1\n\
+                      [11/22/2026 21:00:01 > 7e: ERR ] boom\nbare\n[odd] line\n";
+        assert_eq!(job_lines(output), ["Running upgrade -> 1", "boom", "bare", "[odd] line"]);
+    }
+}
