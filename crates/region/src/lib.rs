@@ -5,4 +5,8 @@
 pub mod appservice;
 pub mod core;
 pub mod directory;
+pub mod identity;
 pub mod names;
+pub mod seal;
+pub mod store;
+pub mod tenancy;
