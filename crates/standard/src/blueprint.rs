@@ -3,16 +3,20 @@
 //! `provision` turns it into ARM requests, `terraform` into HCL, `cost` into money. It holds names
 //! and values, never IDs: the subscription is the caller's.
 
+mod build;
+mod network;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::data::compute;
 use crate::environment::Environment;
 use crate::manifest::{Cache, Manifest};
 
 /// The name of the slot a release goes to first.
-pub const STAGING_SLOT: &str = "staging";
+pub const STAGING_SLOT: &str = compute::STAGING_SLOT.value;
 
 /// The Azure resources of one app in one environment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -56,8 +60,7 @@ pub struct Blueprint {
 impl Blueprint {
     /// What the standard (as corrected) gives this app in this environment. Pure.
     pub fn new(manifest: &Manifest, environment: Environment) -> Self {
-        let _ = (manifest, environment);
-        unimplemented!("lands next")
+        build::blueprint(manifest, environment)
     }
 
     /// The web app.
@@ -179,6 +182,14 @@ pub struct Secret {
     pub origin: SecretOrigin,
 }
 
+impl Secret {
+    /// The reference an application setting holds:
+    /// <https://learn.microsoft.com/azure/app-service/app-service-key-vault-references>.
+    pub fn reference(vault: &str, name: &str) -> String {
+        format!("@Microsoft.KeyVault(VaultName={vault};SecretName={name})")
+    }
+}
+
 /// Where a secret's value comes from. The value itself is never here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum SecretOrigin {
@@ -202,6 +213,7 @@ pub enum SecretOrigin {
 
 /// The PostgreSQL flexible server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(clippy::struct_excessive_bools)] // four independent switches of Azure's
 pub struct Postgres {
     /// `{app}-pg`.
     pub name: String,
@@ -300,8 +312,6 @@ pub struct Plan {
     pub instances: u32,
     /// Whether each site has its own number of instances.
     pub per_site_scaling: bool,
-    /// Whether instances are spread over zones.
-    pub zone_redundant: bool,
 }
 
 /// What a site is for.

@@ -3,10 +3,19 @@
 //! A parsed [`Manifest`] is valid: names obey Azure's rules, paths are paths, limits hold. Nothing
 //! that reads it checks again.
 
+mod fields;
+mod read;
+mod report;
+mod rules;
+mod schema;
+mod tree;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Serialize;
+
+pub use report::ManifestErrors;
+pub use schema::schema;
 
 /// What an app says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,6 +51,8 @@ pub struct Backend {
     pub app: String,
     /// gunicorn workers per instance.
     pub workers: u32,
+    /// gunicorn's worker class (ERRATA 12).
+    pub worker_class: String,
     /// The health check's path.
     pub health: String,
     /// The readiness check's path: checks the database and the cache.
@@ -109,35 +120,10 @@ impl Manifest {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn parse(source: &str, file_name: &str) -> Result<Self, ManifestErrors> {
-        let _ = (source, file_name);
-        unimplemented!("lands next")
+        read::manifest(source)
+            .map_err(|problems| ManifestErrors::new(source, file_name, problems))
     }
 }
 
-/// Everything that is wrong with a manifest. `Display` is the rendered form, without colour.
-#[derive(Debug)]
-pub struct ManifestErrors {
-    rendered: String,
-    count: usize,
-}
-
-impl ManifestErrors {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// For a person: the lines with what is wrong underlined, what was probably meant, what to do.
-    pub fn render(&self, colour: bool) -> String {
-        let _ = colour;
-        self.rendered.clone()
-    }
-}
-
-impl fmt::Display for ManifestErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
-    }
-}
-
-impl std::error::Error for ManifestErrors {}
+#[cfg(test)]
+mod tests;
