@@ -22,13 +22,19 @@
 //! environment of the intermediate processes.
 #![allow(unsafe_code)]
 
+mod bridge;
 pub mod core;
 pub mod edge;
 mod error;
 mod host;
+mod ifconfig;
+mod init;
 mod inside;
+mod link;
 mod process;
+mod sandbox;
 mod spec;
+mod sys;
 
 pub use error::Error;
 pub use host::Host;
@@ -46,12 +52,13 @@ use std::process::ExitCode;
 /// and while it still has one thread. It answers `Some` when the arguments are one of this crate's
 /// own re-executions (`__edge`, `__init`, `__sandbox`): the caller then exits with that code.
 ///
-/// `__core` is the caller's: whatever [`edge::Config::core_args`] says is run as core, and finds
-/// its inheritance with [`core::inherit`].
+/// Core is the caller's: whatever [`edge::Config::core_args`] says is run as core, and finds its
+/// inheritance with [`core::inherit`].
 pub fn internal_main(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-    let mut args = args.into_iter();
-    match args.next()?.to_str()? {
-        "__edge" | "__init" | "__sandbox" => todo!(),
+    match args.into_iter().next()?.to_str()? {
+        "__edge" => Some(edge::main()),
+        "__init" => Some(init::main()),
+        "__sandbox" => Some(sandbox::main()),
         _ => None,
     }
 }
