@@ -4,16 +4,26 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    runtime::Handle,
+    sync::{Semaphore, mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::{Authority, Body, Instance, Table};
+use crate::{
+    Authority, Body, Instance, Table,
+    reactor::{self, Command},
+    tls::Tls,
+};
 
 /// Something of the region that answers HTTP itself.
 pub trait Service: Send + Sync + 'static {
@@ -92,8 +102,51 @@ pub struct Options {
 }
 
 /// The region's front.
+///
+/// Connections are served by threads of its own, each with a single-threaded runtime: a connection, its
+/// requests and the connections to instances that these use never leave their thread, so nothing on the
+/// way of a request is shared but atomics. All threads accept on the same listeners.
+#[derive(Debug)]
 pub struct Gateway {
+    shared: Arc<Shared>,
+    reactors: Vec<mpsc::UnboundedSender<Command>>,
+}
+
+/// What all reactors see.
+pub(crate) struct Shared {
     table: ArcSwap<Table>,
+    pub(crate) tls: Tls,
+    pub(crate) issuer: String,
+    pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) limits: Limits,
+    /// Runs services and the dialer.
+    pub(crate) runtime: Handle,
+    pub(crate) closing: CancellationToken,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("table", &self.table.load()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The table in force. To be looked at, not kept.
+    pub(crate) fn table(&self) -> arc_swap::Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listening {
+    Machine,
+    InsideTls,
+    InsideProxy,
 }
 
 impl Gateway {
@@ -104,25 +157,40 @@ impl Gateway {
         dialer: Arc<dyn Dialer>,
         options: Options,
     ) -> io::Result<Arc<Self>> {
-        let _ = (authority, dialer, options);
-        Ok(Arc::new(Self { table: ArcSwap::default() }))
+        let count = match options.reactors {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let shared = Arc::new(Shared {
+            table: ArcSwap::default(),
+            issuer: authority.subject().to_owned(),
+            tls: Tls::new(authority).map_err(io::Error::other)?,
+            dialer,
+            limits: options.limits,
+            runtime: Handle::current(),
+            closing: CancellationToken::new(),
+        });
+        let reactors = (0..count)
+            .map(|number| reactor::start(number, shared.clone()))
+            .collect::<io::Result<_>>()?;
+        Ok(Arc::new(Self { shared, reactors }))
     }
 
     /// The table in force.
     pub fn table(&self) -> Arc<Table> {
-        self.table.load_full()
+        self.shared.table.load_full()
     }
 
     /// Puts `table` in force: requests that begin after this returns are routed by it, those in
     /// flight finish where they are.
     pub fn publish(&self, table: Table) {
-        self.table.store(Arc::new(table));
+        self.shared.table.store(Arc::new(table));
     }
 
     /// Publishes what `change` makes of the table in force; called again when another writer was
     /// faster.
     pub fn update(&self, mut change: impl FnMut(&mut Table)) {
-        self.table.rcu(|table| {
+        self.shared.table.rcu(|table| {
             let mut next = Table::clone(table);
             change(&mut next);
             next
@@ -132,28 +200,61 @@ impl Gateway {
     /// Resolves when nothing is open on `instance` any more. Call it once no table in force routes
     /// to the instance; requests that were being routed at that moment are counted.
     pub async fn drained(&self, instance: &Instance) {
+        // A reactor reads the table and counts the request without a pause in between, so once it
+        // answers, whatever it routed by an older table is counted.
+        join_all(self.reactors.iter().map(|reactor| {
+            let (reply, answer) = oneshot::channel();
+            let sent = reactor.send(Command::Quiesce(reply));
+            async move {
+                if sent.is_ok() {
+                    let _ = answer.await;
+                }
+            }
+        }))
+        .await;
         instance.drained().await;
     }
 
     /// Serves the machine's listener: `CONNECT`, `GET http://…`, TLS by SNI, and
     /// `http://<site>.localhost`, all on one port. Returns at once.
     pub fn serve_machine(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        todo!("{listener:?}")
+        self.serve(listener, Listening::Machine)
     }
 
     /// Serves TLS by SNI on an address inside the region (a vault's private endpoint, …). Returns
     /// at once.
     pub fn serve_inside_tls(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        todo!("{listener:?}")
+        self.serve(listener, Listening::InsideTls)
     }
 
     /// Serves the `CONNECT` proxy that sandboxes' `HTTPS_PROXY` points to. Returns at once.
     pub fn serve_inside_proxy(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        todo!("{listener:?}")
+        self.serve(listener, Listening::InsideProxy)
+    }
+
+    fn serve(&self, listener: TcpListener, listening: Listening) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let room = Arc::new(Semaphore::new(self.shared.limits.connections));
+        for reactor in &self.reactors {
+            let listener = listener.try_clone()?;
+            let command = Command::Serve { listener, listening, room: room.clone() };
+            reactor.send(command).map_err(|_| io::Error::other("the gateway was shut down"))?;
+        }
+        Ok(())
     }
 
     /// Stops accepting, lets requests finish for at most `grace`, then closes what is left.
     pub async fn shutdown(&self, grace: Duration) {
-        tokio::time::sleep(grace).await;
+        self.shared.closing.cancel();
+        join_all(self.reactors.iter().map(|reactor| {
+            let (reply, answer) = oneshot::channel();
+            let sent = reactor.send(Command::Stop { grace, reply });
+            async move {
+                if sent.is_ok() {
+                    let _ = answer.await;
+                }
+            }
+        }))
+        .await;
     }
 }

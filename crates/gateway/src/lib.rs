@@ -2,16 +2,38 @@
 //! and the front end that App Service puts before a site.
 //!
 //! It routes by an immutable [`Table`] that somebody else publishes; it knows nothing of Resource
-//! Manager, of processes or of what a site runs.
+//! Manager, of processes or of what a site runs. No lock is taken on the way of a request, and no body
+//! is buffered.
+//!
+//! ```text
+//! gateway     the public face: listeners, the table, draining
+//! reactor     the threads; accepting
+//! serve       one connection: what it speaks, TLS, HTTP, whom a request is for
+//! front       one request to a site: redirect, slot, instance, attempts
+//! upstream    connections to instances; when a request may be sent again
+//! tunnel      CONNECT and WebSockets once they are open
+//! ```
 
 #![forbid(unsafe_code)]
 
 mod authority;
 mod body;
+mod front;
 mod gateway;
+mod headers;
 mod instance;
+mod io;
+mod names;
+mod pages;
+mod reactor;
+mod request_body;
+mod response_body;
+mod serve;
 mod site;
 mod table;
+mod tls;
+mod tunnel;
+mod upstream;
 
 pub use authority::{Authority, AuthorityError, IssuedPem, Secret};
 pub use body::{Body, BoxError, empty, full};

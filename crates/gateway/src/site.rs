@@ -1,8 +1,14 @@
 //! What the front end knows of a site or slot.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::Instance;
+use crate::{Instance, instance::InFlight};
 
 /// A site or slot as the front end serves it. Immutable: a changed site is a new one in a new table.
 #[derive(Clone, Debug)]
@@ -94,16 +100,75 @@ pub struct RampUp {
 #[derive(Debug, Default)]
 pub struct Pool {
     instances: Box<[Arc<Instance>]>,
+    /// Where the next search starts, so that equally busy instances take turns.
+    turn: AtomicUsize,
 }
 
 impl Pool {
     /// A pool of these instances.
     pub fn new(instances: impl IntoIterator<Item = Arc<Instance>>) -> Arc<Self> {
-        Arc::new(Self { instances: instances.into_iter().collect() })
+        Arc::new(Self { instances: instances.into_iter().collect(), turn: AtomicUsize::new(0) })
     }
 
     /// The instances.
     pub fn instances(&self) -> &[Arc<Instance>] {
         &self.instances
+    }
+
+    /// The healthy instance with the fewest requests in flight, none of `tried` if there is another.
+    pub(crate) fn pick(&self, tried: &[u64]) -> Option<InFlight> {
+        let count = self.instances.len();
+        let start = if count > 1 { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        (0..count)
+            .map(|i| &self.instances[(start + i) % count])
+            .filter(|instance| instance.healthy())
+            .min_by_key(|instance| (tried.contains(&instance.key()), instance.in_flight()))
+            .map(InFlight::begin)
+    }
+
+    /// The healthy instance of that id.
+    pub(crate) fn find(&self, id: &str) -> Option<InFlight> {
+        self.instances
+            .iter()
+            .find(|instance| instance.id() == id && instance.healthy())
+            .map(InFlight::begin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instances(count: u16) -> Vec<Arc<Instance>> {
+        (1..=count)
+            .map(|i| Arc::new(Instance::new(i.to_string(), ([127, 0, 0, 1], i).into())))
+            .collect()
+    }
+
+    #[test]
+    fn idle_instances_take_turns_and_busy_ones_wait() {
+        let all = instances(3);
+        let pool = Pool::new(all.clone());
+        let mut seen: Vec<_> =
+            (0..3).filter_map(|_| pool.pick(&[])).map(|p| p.instance().id().to_owned()).collect();
+        seen.sort();
+        assert_eq!(seen, ["1", "2", "3"]);
+        let _busy: Vec<_> = [InFlight::begin(&all[0]), InFlight::begin(&all[2])].into();
+        for _ in 0..5 {
+            assert_eq!(pool.pick(&[]).expect("an instance").instance().id(), "2");
+        }
+    }
+
+    #[test]
+    fn the_unhealthy_are_passed_over_and_the_tried_come_last() {
+        let all = instances(2);
+        let pool = Pool::new(all.clone());
+        all[0].set_healthy(false);
+        assert_eq!(pool.pick(&[all[1].key()]).expect("the only one").instance().id(), "2");
+        assert!(pool.find("1").is_none());
+        all[0].set_healthy(true);
+        assert_eq!(pool.pick(&[all[1].key()]).expect("the other").instance().id(), "1");
+        all.iter().for_each(|instance| instance.set_healthy(false));
+        assert!(pool.pick(&[]).is_none());
     }
 }

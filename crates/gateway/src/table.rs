@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use crate::{Service, Site};
+use crate::{Service, Site, names::canonical};
 
 /// Who answers for a host name.
 #[derive(Clone)]
@@ -42,20 +42,16 @@ impl Table {
 
     /// Forgets `host`.
     pub fn remove(&mut self, host: &str) -> Option<Target> {
-        self.targets.remove(canonical(host).as_str())
+        self.targets.remove(&*canonical(host))
     }
 
     /// Who answers for `host`.
     pub fn get(&self, host: &str) -> Option<&Target> {
-        self.targets.get(host).or_else(|| self.targets.get(canonical(host).as_str()))
+        self.targets.get(&*canonical(host))
     }
 
     /// Every host name and its target.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Target)> {
         self.targets.iter().map(|(host, target)| (&**host, target))
     }
-}
-
-fn canonical(host: &str) -> String {
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
