@@ -3,8 +3,10 @@
 //! clients meet it on the wire. Start-up is recovery; there is no other kind.
 
 pub mod appservice;
+pub mod control;
 pub mod core;
 pub mod directory;
+pub mod http;
 pub mod identity;
 pub mod names;
 pub mod seal;

@@ -135,8 +135,7 @@ impl Sealer {
             return Err(SealError::Refused);
         }
         let number = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-        let (_, key) =
-            self.keys.iter().find(|(n, _)| *n == number).ok_or(SealError::Refused)?;
+        let (_, key) = self.keys.iter().find(|(n, _)| *n == number).ok_or(SealError::Refused)?;
         let nonce = Nonce::try_assume_unique_for_key(&head[5..]).map_err(|_| SealError::Refused)?;
         let mut out = Zeroizing::new(rest.to_vec());
         let length = key
@@ -157,12 +156,8 @@ fn key_line(number: u32) -> Zeroizing<String> {
 /// Writes a file that only its owner can read, in whole or not at all.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let next = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&next)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&next, path)?;

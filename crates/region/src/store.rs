@@ -75,7 +75,10 @@ pub struct Resource {
 
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resource").field("id", &self.id).field("etag", &self.etag).finish_non_exhaustive()
+        f.debug_struct("Resource")
+            .field("id", &self.id)
+            .field("etag", &self.etag)
+            .finish_non_exhaustive()
     }
 }
 
@@ -287,10 +290,7 @@ impl Store {
                 move || write(&connection, &shared, &batches)
             })
             .map_err(|error| StoreError::Database(error.to_string()))?;
-        Ok(Self {
-            shared,
-            writer: Arc::new(Writer { queue: Some(queue), thread: Some(thread) }),
-        })
+        Ok(Self { shared, writer: Arc::new(Writer { queue: Some(queue), thread: Some(thread) }) })
     }
 
     /// The resource, if it exists.
@@ -320,8 +320,10 @@ impl Store {
     pub fn role_assignments(&self, scope: &ResourceId) -> Vec<Arc<Resource>> {
         let snapshot = self.shared.snapshot.load();
         let scope = if scope.key() == "/" { "" } else { scope.key() };
-        let prefix =
-            kind_key("Microsoft.Authorization/roleAssignments", &format!("{scope}/providers/microsoft.authorization/roleassignments/"));
+        let prefix = kind_key(
+            "Microsoft.Authorization/roleAssignments",
+            &format!("{scope}/providers/microsoft.authorization/roleassignments/"),
+        );
         range(&snapshot.by_kind, &prefix).map(|(_, resource)| resource.clone()).collect()
     }
 
@@ -381,10 +383,10 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn load(connection: &Connection) -> Result<Snapshot, StoreError> {
-    let damaged = |what: &dyn fmt::Display| StoreError::Database(format!("a damaged record: {what}"));
+    let damaged =
+        |what: &dyn fmt::Display| StoreError::Database(format!("a damaged record: {what}"));
     let mut snapshot = Snapshot::default();
-    let mut query =
-        connection.prepare("SELECT id, body, etag, created, changed FROM resources")?;
+    let mut query = connection.prepare("SELECT id, body, etag, created, changed FROM resources")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let id = ResourceId::parse(row.get_ref(0)?.as_str().map_err(|e| damaged(&e))?)

@@ -55,11 +55,7 @@ impl Tenancy {
             subscription_name: "Lazuli".into(),
         };
         let mut batch = Batch::new();
-        batch.put_state(
-            "region",
-            "tenancy",
-            serde_json::to_vec(&tenancy).unwrap_or_default(),
-        );
+        batch.put_state("region", "tenancy", serde_json::to_vec(&tenancy).unwrap_or_default());
         store.commit(batch).await?;
         Ok(tenancy)
     }
