@@ -4,6 +4,7 @@ use crate::cli::Context;
 use crate::diagnostics::Failure;
 use crate::exit::Exit;
 
+/// Create or update the Azure resources the manifest asks for
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
