@@ -100,7 +100,10 @@ impl Records {
         };
         // Read after the etag: a newer record with an older etag only makes a later write fail.
         let versioned = Versioned { record, etag: resource.etag.clone() };
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), versioned.clone());
+        self.cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.clone(), versioned.clone());
         Some(versioned)
     }
 
@@ -114,15 +117,25 @@ impl Records {
         let Some(sealed) = self.store.get_state(SLOTS, &place) else { return Ok(None) };
         let damaged = |error: String| RecordError::Damaged(place.clone(), error);
         let plain = self.seal.open(&place, &sealed).map_err(damaged)?;
-        serde_json::from_slice(&plain).map(Some).map_err(|error| RecordError::Damaged(place.clone(), error.to_string()))
+        serde_json::from_slice(&plain)
+            .map(Some)
+            .map_err(|error| RecordError::Damaged(place.clone(), error.to_string()))
     }
 
     /// Puts a slot's record into a batch, without its resource.
-    pub fn put_private(&self, batch: &mut Batch, key: &SlotKey, record: &SlotRecord) -> Result<(), RecordError> {
+    pub fn put_private(
+        &self,
+        batch: &mut Batch,
+        key: &SlotKey,
+        record: &SlotRecord,
+    ) -> Result<(), RecordError> {
         let place = key.state_key();
         let plain = serde_json::to_vec(record)
             .map_err(|error| RecordError::Damaged(place.clone(), error.to_string()))?;
-        let sealed = self.seal.seal(&place, &plain).map_err(|error| RecordError::Damaged(place.clone(), error))?;
+        let sealed = self
+            .seal
+            .seal(&place, &plain)
+            .map_err(|error| RecordError::Damaged(place.clone(), error))?;
         batch.put_state(SLOTS, &place, sealed);
         Ok(())
     }
@@ -216,8 +229,9 @@ pub fn put_json(batch: &mut Batch, namespace: &str, key: &str, value: &impl Seri
 /// The resource of a slot.
 pub fn resource_id(key: &SlotKey) -> Result<ResourceId, String> {
     let SiteKey { subscription, group, name } = &key.site;
-    let mut path =
-        format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/{SITE_KIND}/{name}");
+    let mut path = format!(
+        "/subscriptions/{subscription}/resourceGroups/{group}/providers/{SITE_KIND}/{name}"
+    );
     if let SlotName::Named(slot) = &key.slot {
         path.push_str("/slots/");
         path.push_str(slot);
@@ -229,7 +243,9 @@ pub fn resource_id(key: &SlotKey) -> Result<ResourceId, String> {
 pub fn slot_key(id: &ResourceId) -> Option<SlotKey> {
     let names = id.names();
     let mut kind = id.kind().split('/').skip(1);
-    if !id.namespace()?.eq_ignore_ascii_case("Microsoft.Web") || !kind.next()?.eq_ignore_ascii_case("sites") {
+    if !id.namespace()?.eq_ignore_ascii_case("Microsoft.Web")
+        || !kind.next()?.eq_ignore_ascii_case("sites")
+    {
         return None;
     }
     let site = SiteKey::new(id.subscription()?, id.resource_group()?, names.first()?);

@@ -185,14 +185,14 @@ impl Resolution {
 }
 
 /// Resolves every reference among `values` as `principal`. Literals are left out.
-pub async fn resolve<'a>(
+pub async fn resolve(
     secrets: &dyn Secrets,
     principal: Option<&str>,
-    values: impl IntoIterator<Item = (&'a str, &'a str)>,
+    values: Vec<(String, String)>,
 ) -> BTreeMap<String, Resolution> {
     let mut resolved = BTreeMap::new();
     for (name, value) in values {
-        let resolution = match parse(value) {
+        let resolution = match parse(&value) {
             Parsed::Literal => continue,
             Parsed::Malformed => Resolution {
                 reference: None,
@@ -220,7 +220,7 @@ pub async fn resolve<'a>(
                 }
             },
         };
-        resolved.insert(name.to_owned(), resolution);
+        resolved.insert(name, resolution);
     }
     resolved
 }

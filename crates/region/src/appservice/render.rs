@@ -114,7 +114,10 @@ impl Default {
 pub fn config(record: &SlotRecord) -> Map<String, Value> {
     let mut config: Map<String, Value> =
         CONFIG.iter().map(|(name, default)| ((*name).to_owned(), default.value())).collect();
-    config.insert("defaultDocuments".into(), json!(["Default.htm", "index.html", "hostingstart.html"]));
+    config.insert(
+        "defaultDocuments".into(),
+        json!(["Default.htm", "index.html", "hostingstart.html"]),
+    );
     config.insert(
         "virtualApplications".into(),
         json!([{ "virtualPath": "/", "physicalPath": "site\\wwwroot", "preloadEnabled": record.config_flag("alwaysOn") }]),
@@ -141,7 +144,8 @@ pub fn body(key: &SlotKey, record: &SlotRecord) -> Value {
         SlotName::Production => key.site.name.clone(),
         SlotName::Named(slot) => format!("{}__{}", key.site.name, padded(slot)),
     };
-    let binding = |name: &str, kind: &str| json!({ "name": name, "sslState": "Disabled", "hostType": kind });
+    let binding =
+        |name: &str, kind: &str| json!({ "name": name, "sslState": "Disabled", "hostType": kind });
     let outbound = "10.0.1.1";
     let computed = json!({
         "state": if record.running { "Running" } else { "Stopped" },
@@ -166,6 +170,8 @@ pub fn body(key: &SlotKey, record: &SlotRecord) -> Value {
         "sku": null,
         "deploymentId": site_name,
         "slotName": match &key.slot { SlotName::Production => Value::Null, SlotName::Named(slot) => json!(slot) },
+    });
+    let more = json!({
         "trafficManagerHostNames": null,
         "targetSwapSlot": record.preview.as_ref().map(|preview| preview.target.as_str()),
         "customDomainVerificationId": super::settings::sha256_hex(key.site.subscription.as_bytes()).to_uppercase(),
@@ -190,8 +196,10 @@ pub fn body(key: &SlotKey, record: &SlotRecord) -> Value {
             "functionAppScaleLimit": config_value(record, "functionAppScaleLimit"),
         },
     });
-    if let Value::Object(computed) = computed {
-        properties.extend(computed);
+    for part in [computed, more] {
+        if let Value::Object(part) = part {
+            properties.extend(part);
+        }
     }
     let mut body = json!({
         "location": record.location,
@@ -212,7 +220,10 @@ pub fn body(key: &SlotKey, record: &SlotRecord) -> Value {
 /// One value of the web configuration, or its default.
 pub fn config_value(record: &SlotRecord, name: &str) -> Value {
     record.config.get(name).cloned().unwrap_or_else(|| {
-        CONFIG.iter().find(|(known, _)| *known == name).map_or(Value::Null, |(_, default)| default.value())
+        CONFIG
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(Value::Null, |(_, default)| default.value())
     })
 }
 

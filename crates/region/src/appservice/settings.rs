@@ -310,6 +310,14 @@ fn seconds(value: Option<&str>, default: u64, most: u64) -> Duration {
     Duration::from_secs(seconds.clamp(1, most))
 }
 
+/// The user of a slot's publishing credentials: `$notes`, `$notes__staging`.
+pub fn publishing_user(slot: &SlotKey) -> String {
+    match &slot.slot {
+        super::site::SlotName::Production => format!("${}", slot.site.name),
+        super::site::SlotName::Named(name) => format!("${}__{name}", slot.site.name),
+    }
+}
+
 /// SHA-256 in lower-case hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())

@@ -130,7 +130,11 @@ impl AppService {
     }
 
     /// Something of a slot as it runs, if it does.
-    pub(super) fn with_slot<T>(&self, key: &SlotKey, look: impl FnOnce(&mut SlotRuntime) -> T) -> Option<T> {
+    pub(super) fn with_slot<T>(
+        &self,
+        key: &SlotKey,
+        look: impl FnOnce(&mut SlotRuntime) -> T,
+    ) -> Option<T> {
         self.sites().get_mut(&key.site)?.slots.get_mut(&key.slot).map(look)
     }
 
@@ -218,8 +222,13 @@ impl AppService {
     /// How many instances a slot has: those of its plan; fewer where the plan scales per site.
     /// <https://learn.microsoft.com/azure/app-service/manage-scale-per-app>
     pub(super) fn count(&self, record: &SlotRecord) -> usize {
-        let plan = lazuli_azure::ResourceId::parse(&record.plan).ok().and_then(|id| self.records.store().get(&id));
-        let capacity = plan.as_ref().and_then(|plan| plan.body.pointer("/sku/capacity")).and_then(Value::as_u64);
+        let plan = lazuli_azure::ResourceId::parse(&record.plan)
+            .ok()
+            .and_then(|id| self.records.store().get(&id));
+        let capacity = plan
+            .as_ref()
+            .and_then(|plan| plan.body.pointer("/sku/capacity"))
+            .and_then(Value::as_u64);
         let capacity = usize::try_from(capacity.unwrap_or(1)).unwrap_or(1).clamp(1, 30);
         let per_site = plan
             .as_ref()
@@ -258,8 +267,12 @@ impl AppService {
         {
             return cached.clone();
         }
-        let settings = record.app_settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let strings = record.connection_strings.iter().map(|(name, string)| (name.as_str(), string.value.as_str()));
+        let settings = record.app_settings.clone().into_iter().collect();
+        let strings = record
+            .connection_strings
+            .iter()
+            .map(|(name, string)| (name.clone(), string.value.clone()))
+            .collect();
         let resolved = Resolved {
             app_settings: references::resolve(&*self.secrets, principal, settings).await,
             connection_strings: references::resolve(&*self.secrets, principal, strings).await,
@@ -315,9 +328,18 @@ impl AppService {
                 self.with_slot(key, |slot| slot.log.platform(&text));
             }
         }
-        let launch =
-            Launch::new(&runs_as, &record, &self.tier(&record), &resolved.app_settings, &resolved.connection_strings);
-        Desired::Run { launch: Box::new(launch), count: self.count(&record), policy: policy(&record) }
+        let launch = Launch::new(
+            &runs_as,
+            &record,
+            &self.tier(&record),
+            &resolved.app_settings,
+            &resolved.connection_strings,
+        );
+        Desired::Run {
+            launch: Box::new(launch),
+            count: self.count(&record),
+            policy: policy(&record),
+        }
     }
 
     /// A set of instances of a site's slot, starting.
@@ -431,7 +453,8 @@ impl AppService {
                 slot.log.platform(&format!(
                     "Starting {count} container(s) for site {} with content {}.",
                     launch.slot,
-                    launch.deployment.as_ref().map_or("-", |deployment| &deployment.content[..12.min(deployment.content.len())])
+                    launch.deployment.as_ref().map_or("-", |deployment| &deployment.content
+                        [..12.min(deployment.content.len())])
                 ));
                 slot.next = Some(self.new_set(launch, slot.log.clone(), policy.clone(), count));
             }
@@ -470,7 +493,10 @@ impl AppService {
             let set = runtime.standby.take().map(|standby| standby.set);
             // Until its slot has its own instances the old production serves there.
             set.filter(|set| {
-                !runtime.slots.values().any(|slot| slot.serving.as_ref().is_some_and(|s| Arc::ptr_eq(s, set)))
+                !runtime
+                    .slots
+                    .values()
+                    .any(|slot| slot.serving.as_ref().is_some_and(|s| Arc::ptr_eq(s, set)))
             })
         };
         if let Some(set) = gone {
@@ -479,7 +505,12 @@ impl AppService {
     }
 
     /// What a swap of `source` into `target` would start, references unresolved.
-    pub(super) fn basis(&self, site: &SiteKey, source: &SlotName, target: &SlotName) -> Option<Fingerprint> {
+    pub(super) fn basis(
+        &self,
+        site: &SiteKey,
+        source: &SlotName,
+        target: &SlotName,
+    ) -> Option<Fingerprint> {
         let target_key = site.slot(target.clone());
         let from = self.records.slot(&site.slot(source.clone()))?;
         let to = self.records.slot(&target_key)?;
@@ -556,7 +587,8 @@ fn route(key: &SlotKey, record: &SlotRecord, pools: &BTreeMap<&SlotName, Arc<Poo
     };
     site.http2 = record.config_flag("http20Enabled");
     site.websockets = record.config_flag("webSocketsEnabled");
-    site.affinity = record.properties.get("clientAffinityEnabled").and_then(Value::as_bool).unwrap_or(true);
+    site.affinity =
+        record.properties.get("clientAffinityEnabled").and_then(Value::as_bool).unwrap_or(true);
     site.state = if record.running { SiteState::Running } else { SiteState::Stopped };
     if let Some(deployment) = &record.deployment {
         site.deployment_id.clone_from(&deployment.id);
@@ -570,17 +602,32 @@ fn route(key: &SlotKey, record: &SlotRecord, pools: &BTreeMap<&SlotName, Arc<Poo
 
 /// `experiments.rampUpRules`. A slot without an instance in rotation gets nobody.
 /// <https://learn.microsoft.com/azure/app-service/deploy-staging-slots#route-traffic>
-fn ramp_up(site: &SiteKey, record: &SlotRecord, pools: &BTreeMap<&SlotName, Arc<Pool>>) -> Vec<RampUp> {
-    let rules = record.config.get("experiments").and_then(|experiments| experiments.get("rampUpRules"));
+fn ramp_up(
+    site: &SiteKey,
+    record: &SlotRecord,
+    pools: &BTreeMap<&SlotName, Arc<Pool>>,
+) -> Vec<RampUp> {
+    let rules =
+        record.config.get("experiments").and_then(|experiments| experiments.get("rampUpRules"));
     rules
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
         .filter_map(|rule| {
             let host = rule.get("actionHostName").and_then(Value::as_str)?;
-            let percent = rule.get("reroutePercentage").and_then(Value::as_f64).unwrap_or(0.0).clamp(0.0, 100.0);
-            let (name, pool) = pools.iter().find(|(name, _)| site.slot((**name).clone()).host_name().eq_ignore_ascii_case(host))?;
-            (!pool.instances().is_empty()).then(|| RampUp { slot: name.as_str().to_owned(), percent, pool: pool.clone() })
+            let percent = rule
+                .get("reroutePercentage")
+                .and_then(Value::as_f64)
+                .unwrap_or(0.0)
+                .clamp(0.0, 100.0);
+            let (name, pool) = pools.iter().find(|(name, _)| {
+                site.slot((**name).clone()).host_name().eq_ignore_ascii_case(host)
+            })?;
+            (!pool.instances().is_empty()).then(|| RampUp {
+                slot: name.as_str().to_owned(),
+                percent,
+                pool: pool.clone(),
+            })
         })
         .collect()
 }

@@ -42,7 +42,9 @@ pub enum SwapError {
     #[error("A slot cannot be swapped with itself.")]
     Same,
     /// Nothing to swap in.
-    #[error("Cannot swap site slots for site '{site}': nothing has been deployed to the '{slot}' slot.")]
+    #[error(
+        "Cannot swap site slots for site '{site}': nothing has been deployed to the '{slot}' slot."
+    )]
     Nothing {
         /// The site.
         site: String,
@@ -68,7 +70,9 @@ pub enum SwapError {
         references: Vec<String>,
     },
     /// The instances with the target's settings did not start.
-    #[error("Cannot swap site slots for site '{site}' because the '{slot}' slot did not start with the settings of the target: {failure}")]
+    #[error(
+        "Cannot swap site slots for site '{site}' because the '{slot}' slot did not start with the settings of the target: {failure}"
+    )]
     Start {
         /// The site.
         site: String,
@@ -78,7 +82,9 @@ pub enum SwapError {
         failure: Failure,
     },
     /// They did not answer as they should.
-    #[error("Cannot swap site slots for site '{site}' because the '{slot}' slot did not respond to http ping: {reason}")]
+    #[error(
+        "Cannot swap site slots for site '{site}' because the '{slot}' slot did not respond to http ping: {reason}"
+    )]
     Ping {
         /// The site.
         site: String,
@@ -88,7 +94,9 @@ pub enum SwapError {
         reason: String,
     },
     /// Somebody changed a slot while its instances were warming up.
-    #[error("Cannot swap site slots for site '{0}': its configuration was changed during the swap. Please retry.")]
+    #[error(
+        "Cannot swap site slots for site '{0}': its configuration was changed during the swap. Please retry."
+    )]
     Changed(String),
     /// The store.
     #[error(transparent)]
@@ -118,7 +126,8 @@ impl AppService {
             }
             self.attend(key);
         }
-        let operation = self.sites().get(site).map(|site| site.operation.clone()).ok_or(SwapError::Busy)?;
+        let operation =
+            self.sites().get(site).map(|site| site.operation.clone()).ok_or(SwapError::Busy)?;
         let _operation = operation.try_lock().map_err(|_| SwapError::Busy)?;
         // Always in the same order, so that two swaps cannot wait for one another.
         let mut turns = Vec::new();
@@ -133,7 +142,10 @@ impl AppService {
         match &swapped {
             Ok(()) => {
                 let took = begun.elapsed().as_secs_f64();
-                self.say(&target_key, &format!("Swapped {source_key} into {target_key} in {took:.2} s."));
+                self.say(
+                    &target_key,
+                    &format!("Swapped {source_key} into {target_key} in {took:.2} s."),
+                );
             }
             Err(error) => self.say(&target_key, &format!("The swap was undone: {error}")),
         }
@@ -153,7 +165,9 @@ impl AppService {
         token: &str,
     ) -> Result<(), SwapError> {
         let site = &source_key.site;
-        let read = |key: &SlotKey| self.records.versioned(key).ok_or_else(|| SwapError::NoSlot(key.slot.clone()));
+        let read = |key: &SlotKey| {
+            self.records.versioned(key).ok_or_else(|| SwapError::NoSlot(key.slot.clone()))
+        };
         let (source, target) = (read(source_key)?, read(target_key)?);
         for (key, slot) in [(source_key, &source), (target_key, &target)] {
             if !slot.record.running {
@@ -161,7 +175,10 @@ impl AppService {
             }
         }
         if source.record.deployment.is_none() {
-            return Err(SwapError::Nothing { site: site.name.clone(), slot: source_key.slot.clone() });
+            return Err(SwapError::Nothing {
+                site: site.name.clone(),
+                slot: source_key.slot.clone(),
+            });
         }
         let sticky = self.records.site(site).sticky;
         let (source_after, target_after) = swap::exchange(&source.record, &target.record, &sticky);
@@ -175,7 +192,8 @@ impl AppService {
             &resolved.connection_strings,
         );
         let count = self.count(&target_after);
-        let policy = Policy { health_path: target_after.config_str("healthCheckPath").map(str::to_owned) };
+        let policy =
+            Policy { health_path: target_after.config_str("healthCheckPath").map(str::to_owned) };
         let (set, origin) = self.warm_set(source_key, target_key, launch, count, policy).await?;
 
         // The point of no return, on the disk and then in routing.
@@ -206,8 +224,16 @@ impl AppService {
         let (standby, preview, log) = {
             let sites = self.sites();
             let runtime = sites.get(&source.site).ok_or(SwapError::Busy)?;
-            let slot = runtime.slots.get(&source.slot).ok_or_else(|| SwapError::NoSlot(source.slot.clone()))?;
-            let log = runtime.slots.get(&target.slot).ok_or_else(|| SwapError::NoSlot(target.slot.clone()))?.log.clone();
+            let slot = runtime
+                .slots
+                .get(&source.slot)
+                .ok_or_else(|| SwapError::NoSlot(source.slot.clone()))?;
+            let log = runtime
+                .slots
+                .get(&target.slot)
+                .ok_or_else(|| SwapError::NoSlot(target.slot.clone()))?
+                .log
+                .clone();
             let is = |set: &&Arc<InstanceSet>| *set.fingerprint() == fingerprint;
             let standby = runtime.standby.as_ref().map(|standby| &standby.set).filter(is).cloned();
             (standby, slot.serving.as_ref().filter(is).cloned(), log)
@@ -342,14 +368,21 @@ fn check_resolved(target: &SlotKey, resolved: &Resolved) -> Result<(), SwapError
     if references.is_empty() {
         return Ok(());
     }
-    Err(SwapError::Unresolved { site: target.site.name.clone(), slot: target.slot.clone(), references })
+    Err(SwapError::Unresolved {
+        site: target.site.name.clone(),
+        slot: target.slot.clone(),
+        references,
+    })
 }
 
 /// Asks every instance for the warm-up path: `WEBSITE_SWAP_WARMUP_PING_PATH`, by default the root; any
 /// answer will do unless `WEBSITE_SWAP_WARMUP_PING_STATUSES` names those that do.
 async fn warm_up(set: &InstanceSet) -> Result<(), String> {
     let launch = set.launch();
-    let path = launch.setting("WEBSITE_SWAP_WARMUP_PING_PATH").filter(|path| !path.is_empty()).unwrap_or("/");
+    let path = launch
+        .setting("WEBSITE_SWAP_WARMUP_PING_PATH")
+        .filter(|path| !path.is_empty())
+        .unwrap_or("/");
     let statuses: Vec<u16> = launch
         .setting("WEBSITE_SWAP_WARMUP_PING_STATUSES")
         .into_iter()
