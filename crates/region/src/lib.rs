@@ -12,3 +12,4 @@ pub mod names;
 pub mod seal;
 pub mod store;
 pub mod tenancy;
+pub mod vault;

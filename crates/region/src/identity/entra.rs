@@ -6,19 +6,81 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ::http::{Method, Request, Response, StatusCode};
 use aws_lc_rs::constant_time;
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
 use jiff::Timestamp;
+use lazuli_gateway::{Body, Peer, Service};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Identity;
 use super::token::{self, Audience, Subject};
+use crate::http::{self, Whole};
 
 /// The host the region answers for.
 pub const HOST: &str = "login.microsoftonline.com";
 /// More than any honest request to a token endpoint.
 pub const MAX_BODY: usize = 64 * 1024;
+
+/// Entra ID's HTTP service.
+pub struct Entra {
+    identity: Arc<Identity>,
+}
+
+impl Entra {
+    /// The service for the principals of `identity`.
+    pub fn new(identity: Arc<Identity>) -> Arc<Self> {
+        Arc::new(Self { identity })
+    }
+}
+
+impl Service for Entra {
+    fn call(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> BoxFuture<'static, Response<Body>> {
+        http::call(self, request, peer)
+    }
+}
+
+impl Whole for Entra {
+    fn limit(&self) -> usize {
+        MAX_BODY
+    }
+
+    fn too_large(&self) -> Response<Bytes> {
+        http::status(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Bytes>,
+        _peer: Peer,
+    ) -> BoxFuture<'static, Response<Bytes>> {
+        Box::pin(async move {
+            // Waiting for a key that is still being made, and RSA itself, block for milliseconds and
+            // more: not on a thread that serves others.
+            let answered = tokio::task::spawn_blocking(move || {
+                let uri = request.uri();
+                answer(
+                    &self.identity,
+                    request.method(),
+                    uri.path(),
+                    uri.query().unwrap_or_default(),
+                    request.body(),
+                )
+            });
+            match answered.await {
+                Ok((status, body)) => http::json(status, &body),
+                Err(_) => http::status(StatusCode::INTERNAL_SERVER_ERROR),
+            }
+        })
+    }
+}
 
 /// A refusal, in Entra's shape.
 struct Refusal {

@@ -294,6 +294,21 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 }
 
 #[cfg(test)]
+impl Identity {
+    /// A token of any principal, for tests of what takes tokens.
+    pub(crate) fn token_for_tests(&self, object_id: &str, audience: &str) -> String {
+        let record = self.record(object_id).expect("the principal exists");
+        let subject = token::Subject {
+            tenant: &self.tenant_id,
+            object_id,
+            client_id: &record.client_id,
+            resource: record.resource.as_deref(),
+        };
+        self.tokens.issue(&subject, audience, 3600).expect("a token").text
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::token::Audience;
     use super::*;

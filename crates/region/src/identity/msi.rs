@@ -3,12 +3,19 @@
 //! <https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use super::token::{self, Audience, Subject, Token};
 use super::{Identity, IdentityError};
@@ -90,6 +97,44 @@ fn hash(header: &str) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, header.as_bytes()).as_ref());
     out
+}
+
+/// Serves the endpoint on `listener`, until the task is dropped.
+pub async fn serve(identity: Arc<Identity>, listener: TcpListener) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a client gone: neither ends the endpoint.
+                tracing::warn!(%error, "the managed-identity endpoint cannot accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let identity = identity.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let identity = identity.clone();
+                async move {
+                    let answered = tokio::task::spawn_blocking(move || {
+                        answer(&identity, request.uri(), request.headers(), peer.ip())
+                    });
+                    Ok::<_, Infallible>(match answered.await {
+                        Ok((status, body)) => crate::http::json(status, &body).map(Full::new),
+                        Err(_) => {
+                            crate::http::status(StatusCode::INTERNAL_SERVER_ERROR).map(Full::new)
+                        }
+                    })
+                }
+            });
+            // A client that breaks off is no concern of ours.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(10))
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
 }
 
 /// Answers a request to the endpoint from the instance at `peer`.

@@ -180,7 +180,8 @@ impl Reader {
         for item in self.sequence(map, "smoke") {
             let Some(map) = self.mapping(item, "smoke", fields::SMOKE) else { continue };
             let path = self.text(&map, "path", rules::path);
-            let status = map.get("status").and_then(|e| self.integer(&e.value, "status", 100, 599));
+            let status =
+                map.get("status").and_then(|e| self.integer(&e.value, "status", 100, 599));
             let json = map.get("json").and_then(|e| match self.json(&e.value) {
                 Value::Object(object) => Some(object),
                 _ => {
@@ -204,9 +205,7 @@ impl Reader {
         let mut exclude = Vec::new();
         for item in self.sequence(&map, "exclude") {
             match self.string(item, "exclude") {
-                Some(pattern)
-                    if pattern.trim().is_empty() || pattern.contains(char::is_control) =>
-                {
+                Some(pattern) if pattern.trim().is_empty() || pattern.contains(char::is_control) => {
                     self.expected(item, "exclude", "a pattern");
                 }
                 Some(pattern) => exclude.push(pattern.to_owned()),
@@ -228,11 +227,7 @@ impl Reader {
         let Kind::Mapping(entries) = &node.kind else {
             let names: Vec<_> = fields.iter().map(|f| format!("`{}:`", f.name)).collect();
             let what = if place.is_empty() { "the manifest" } else { place };
-            self.expected(
-                node,
-                what,
-                &format!("keys such as {}", names[..names.len().min(3)].join(", ")),
-            );
+            self.expected(node, what, &format!("keys such as {}", names[..names.len().min(3)].join(", ")));
             return None;
         };
         let mut map: Map<'a> = HashMap::new();

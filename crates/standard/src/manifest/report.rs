@@ -91,15 +91,17 @@ impl ManifestErrors {
             let span = clamp(&problem.span);
             // A value over many lines is shown by its first.
             let first = source[span.clone()].find('\n').map_or(span.end, |n| span.start + n);
-            let mut snippet =
-                Snippet::source(source.as_str()).path(self.file_name.as_str()).annotation(
+            let mut snippet = Snippet::source(source.as_str())
+                .path(self.file_name.as_str())
+                .annotation(
                     AnnotationKind::Primary.span(span.start..first).label(problem.label.as_str()),
                 );
             if let Some((span, label)) = &problem.context {
                 let annotation = AnnotationKind::Context.span(clamp(span)).label(label.as_str());
                 snippet = snippet.annotation(annotation);
             }
-            let mut group = Level::ERROR.primary_title(problem.title.as_str()).element(snippet);
+            let mut group =
+                Level::ERROR.primary_title(problem.title.as_str()).element(snippet);
             for help in &problem.help {
                 group = group.element(Level::HELP.message(help.as_str()));
             }
