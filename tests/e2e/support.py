@@ -151,7 +151,7 @@ class Region:
         self.state = state or self.dir
         self.name = f"e2e-{os.getpid()}-{random.randrange(16**4):04x}"
         self.project = self.dir / "notes"
-        shutil.copytree(EXAMPLE, self.project, ignore=shutil.ignore_patterns("__pycache__", ".venv", ".lazuli", ".pytest_cache"))
+        self.restore()
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -195,6 +195,16 @@ class Region:
         result = self.must("up", str(self.project))
         note(f"up took {result.seconds:.1f} s")
         return result
+
+    def restore(self):
+        """The example as it is in the repository, with the journal of what was released here."""
+        for entry in self.project.iterdir() if self.project.exists() else ():
+            if entry.is_dir() and entry.name != ".lazuli":
+                shutil.rmtree(entry)
+            elif entry.is_file():
+                entry.unlink()
+        ignored = shutil.ignore_patterns("__pycache__", ".venv", ".lazuli", ".pytest_cache")
+        shutil.copytree(EXAMPLE, self.project, ignore=ignored, dirs_exist_ok=True)
 
     def version(self, version):
         (self.project / "VERSION").write_text(version + "\n")
