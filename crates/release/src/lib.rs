@@ -7,4 +7,5 @@ pub mod event;
 pub mod journal;
 pub mod lock;
 pub mod package;
+pub mod provision;
 pub mod release;

@@ -150,7 +150,12 @@ pub mod compute {
     pub const STICKY: Said<[&str; 4]> = corrected(
         SLOTS,
         16,
-        ["APP_ENV", "DATABASE_URL", "MIGRATION_DATABASE_URL", "APPLICATIONINSIGHTS_CONNECTION_STRING"],
+        [
+            "APP_ENV",
+            "DATABASE_URL",
+            "MIGRATION_DATABASE_URL",
+            "APPLICATIONINSIGHTS_CONNECTION_STRING",
+        ],
     );
 
     /// The startup command.
@@ -314,9 +319,11 @@ pub mod secrets {
     }
 
     /// What the database's connection string is called.
-    pub const DATABASE: Said<&str> = corrected("Secret Naming Convention", 16, "db-connection-string");
+    pub const DATABASE: Said<&str> =
+        corrected("Secret Naming Convention", 16, "db-connection-string");
     /// What the cache's connection string is called.
-    pub const CACHE: Said<&str> = corrected("Secret Naming Convention", 16, "redis-connection-string");
+    pub const CACHE: Said<&str> =
+        corrected("Secret Naming Convention", 16, "redis-connection-string");
     /// Randomness of a generated secret, bytes.
     pub const GENERATED_BYTES: usize = 48;
     /// Days between rotations.
@@ -370,7 +377,8 @@ pub mod network {
     /// The cache's zone.
     pub const REDIS_ZONE: Said<&str> = said("DNS", "privatelink.redis.cache.windows.net");
     /// Managed Redis's zone.
-    pub const MANAGED_REDIS_ZONE: Said<&str> = super::corrected("DNS", 7, "privatelink.redis.azure.net");
+    pub const MANAGED_REDIS_ZONE: Said<&str> =
+        super::corrected("DNS", 7, "privatelink.redis.azure.net");
     /// The database's zone.
     pub const POSTGRES_ZONE: Said<&str> = said("DNS", "privatelink.postgres.database.azure.com");
 }

@@ -120,8 +120,7 @@ impl Manifest {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn parse(source: &str, file_name: &str) -> Result<Self, ManifestErrors> {
-        read::manifest(source)
-            .map_err(|problems| ManifestErrors::new(source, file_name, problems))
+        read::manifest(source).map_err(|problems| ManifestErrors::new(source, file_name, problems))
     }
 }
 

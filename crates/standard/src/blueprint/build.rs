@@ -193,9 +193,12 @@ fn secret_list(names: &Names, manifest: &Manifest, postgres: &Postgres) -> Vec<S
         list.push(secret(STAGING_MIGRATION, url(names.staging_database(), *database::PORT)));
     }
     list.push(secret(&secrets::CACHE, SecretOrigin::RedisUrl));
-    list.extend(manifest.secrets.iter().map(|s| {
-        secret(&s.name, SecretOrigin::Generated { bytes: secrets::GENERATED_BYTES })
-    }));
+    list.extend(
+        manifest
+            .secrets
+            .iter()
+            .map(|s| secret(&s.name, SecretOrigin::Generated { bytes: secrets::GENERATED_BYTES })),
+    );
     list
 }
 
@@ -231,9 +234,12 @@ fn settings(
     let plain = |v: &str| Setting::Plain(v.to_owned());
     let mut settings: BTreeMap<String, Setting> =
         manifest.backend.settings.iter().map(|(n, v)| (n.clone(), plain(v))).collect();
-    settings.extend(manifest.secrets.iter().map(|s| {
-        (s.setting.clone(), Setting::Secret(names.secret(&s.name)))
-    }));
+    settings.extend(
+        manifest
+            .secrets
+            .iter()
+            .map(|s| (s.setting.clone(), Setting::Secret(names.secret(&s.name)))),
+    );
     let limit = compute::START_LIMIT.as_secs().to_string();
     settings.extend([
         ("APP_ENV".to_owned(), plain(app_env)),
@@ -283,10 +289,7 @@ fn sites(names: &Names, manifest: &Manifest) -> Vec<Site> {
         );
         // The release migrates production's database from here, before the swap: the staging slot
         // has the new code, and its network reaches the database (erratum 21).
-        settings.insert(
-            PRODUCTION_MIGRATION.to_owned(),
-            Setting::Secret(names.secret(MIGRATION)),
-        );
+        settings.insert(PRODUCTION_MIGRATION.to_owned(), Setting::Secret(names.secret(MIGRATION)));
         slots.push(Slot { name: STAGING_SLOT.to_owned(), settings });
         sticky = compute::STICKY.iter().map(|s| (*s).to_owned()).collect();
         sticky.push(PRODUCTION_MIGRATION.to_owned());
@@ -316,8 +319,7 @@ fn sites(names: &Names, manifest: &Manifest) -> Vec<Site> {
     ];
     for (role, what, process) in background {
         let Some(process) = process else { continue };
-        let mut settings =
-            settings(names, manifest, app_env, &secrets::DATABASE, names.insights());
+        let mut settings = settings(names, manifest, app_env, &secrets::DATABASE, names.insights());
         if role == SiteRole::Scheduler {
             // Restarting starts the new instance before the old one stops, unless told otherwise:
             // for a moment there would be two schedulers.
@@ -351,8 +353,7 @@ fn role_assignments(sites: &[Site], names: &Names) -> Vec<RoleAssignment> {
     for site in sites {
         let slots = std::iter::once(None).chain(site.slots.iter().map(|s| Some(s.name.clone())));
         for slot in slots {
-            let insights =
-                if slot.is_some() { names.staging_insights() } else { names.insights() };
+            let insights = if slot.is_some() { names.staging_insights() } else { names.insights() };
             for (role, scope) in [
                 (secrets::SECRETS_USER, RoleScope::Vault),
                 (secrets::METRICS_PUBLISHER, RoleScope::Insights(insights)),
@@ -402,7 +403,13 @@ fn metric_alerts(names: &Names, postgres: &Postgres, kind: Cache) -> Vec<MetricA
         Cache::Premium => "Microsoft.Cache/redis",
         Cache::Managed => "Microsoft.Cache/redisEnterprise",
     };
-    let alert = |name: &str, description: String, severity, scope, metric: (&str, &str), operator: &str, threshold| {
+    let alert = |name: &str,
+                 description: String,
+                 severity,
+                 scope,
+                 metric: (&str, &str),
+                 operator: &str,
+                 threshold| {
         MetricAlert {
             name: names.of(name),
             description,
@@ -436,7 +443,8 @@ fn metric_alerts(names: &Names, postgres: &Postgres, kind: Cache) -> Vec<MetricA
             "database-connections",
             format!(
                 "Database connection exhaustion: more than {} % of the {max_connections} connections of {}",
-                *monitoring::CONNECTIONS, postgres.sku
+                *monitoring::CONNECTIONS,
+                postgres.sku
             ),
             1,
             AlertScope::Postgres,
@@ -446,7 +454,10 @@ fn metric_alerts(names: &Names, postgres: &Postgres, kind: Cache) -> Vec<MetricA
         ),
         alert(
             "database-connections-high",
-            format!("More than {} % of the database's connections", *monitoring::CONNECTIONS_WARNING),
+            format!(
+                "More than {} % of the database's connections",
+                *monitoring::CONNECTIONS_WARNING
+            ),
             2,
             AlertScope::Postgres,
             server,
@@ -505,7 +516,12 @@ fn query_alerts(names: &Names) -> Vec<QueryAlert> {
         window,
     };
     vec![
-        alert("error-rate", format!("High error rate: 5xx above {rate} % for 5 minutes"), 1, share(rate)),
+        alert(
+            "error-rate",
+            format!("High error rate: 5xx above {rate} % for 5 minutes"),
+            1,
+            share(rate),
+        ),
         alert(
             "dependency-unreachable",
             format!(
@@ -526,7 +542,10 @@ fn query_alerts(names: &Names) -> Vec<QueryAlert> {
         ),
         alert(
             "response-time",
-            format!("95th percentile of response time above {} s", monitoring::RESPONSE_P95.as_secs()),
+            format!(
+                "95th percentile of response time above {} s",
+                monitoring::RESPONSE_P95.as_secs()
+            ),
             2,
             p95("requests", *monitoring::RESPONSE_P95),
         ),

@@ -13,8 +13,7 @@ const LAST: u16 = 4096;
 
 /// The VNet; `cache` is the port of whichever Redis there is.
 pub(super) fn network(name: String, cache: u16) -> Network {
-    let (app, pe, db, mgmt) =
-        (*network::APP, *network::PE, *network::DB, *network::MGMT);
+    let (app, pe, db, mgmt) = (*network::APP, *network::PE, *network::DB, *network::MGMT);
     let (direct, pooled) = (*database::PORT, *database::POOLED_PORT);
     let subnets = vec![
         Subnet {

@@ -95,7 +95,10 @@ pub(super) const BACKEND: &[Field] = &[
         &["websocket", "web-sockets"],
     ),
     or(
-        optional("settings", "Plain settings for backend, worker and scheduler. Secrets do not go here."),
+        optional(
+            "settings",
+            "Plain settings for backend, worker and scheduler. Secrets do not go here.",
+        ),
         &["env", "environment", "variables", "app-settings"],
     ),
 ];
@@ -106,7 +109,10 @@ pub(super) const PROCESS: &[Field] =
 
 /// `database`.
 pub(super) const DATABASE: &[Field] = &[or(
-    optional("migrate", "The command that migrates the database that MIGRATION_DATABASE_URL names."),
+    optional(
+        "migrate",
+        "The command that migrates the database that MIGRATION_DATABASE_URL names.",
+    ),
     &["migration", "migrations"],
 )];
 

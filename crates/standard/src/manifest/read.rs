@@ -99,7 +99,7 @@ impl Reader {
         let Some(entry) = map.get("cache") else { return Cache::Managed };
         match self.string(&entry.value, "cache") {
             Some("premium") => Cache::Premium,
-            Some("managed") => Cache::Managed,
+            Some("managed") | None => Cache::Managed,
             Some(other) => {
                 let near = rules::nearest(&other.to_ascii_lowercase(), ["premium", "managed"]);
                 let mut problem =
@@ -111,7 +111,6 @@ impl Reader {
                 self.problem(problem);
                 Cache::Managed
             }
-            None => Cache::Managed,
         }
     }
 
@@ -180,14 +179,13 @@ impl Reader {
         for item in self.sequence(map, "smoke") {
             let Some(map) = self.mapping(item, "smoke", fields::SMOKE) else { continue };
             let path = self.text(&map, "path", rules::path);
-            let status =
-                map.get("status").and_then(|e| self.integer(&e.value, "status", 100, 599));
-            let json = map.get("json").and_then(|e| match self.json(&e.value) {
-                Value::Object(object) => Some(object),
-                _ => {
-                    self.expected(&e.value, "json", "names and values");
-                    None
+            let status = map.get("status").and_then(|e| self.integer(&e.value, "status", 100, 599));
+            let json = map.get("json").and_then(|e| {
+                if let Value::Object(object) = self.json(&e.value) {
+                    return Some(object);
                 }
+                self.expected(&e.value, "json", "names and values");
+                None
             });
             if let Some(path) = path {
                 let status = status.map_or(200, |s| u16::try_from(s).unwrap_or(200));
@@ -205,7 +203,9 @@ impl Reader {
         let mut exclude = Vec::new();
         for item in self.sequence(&map, "exclude") {
             match self.string(item, "exclude") {
-                Some(pattern) if pattern.trim().is_empty() || pattern.contains(char::is_control) => {
+                Some(pattern)
+                    if pattern.trim().is_empty() || pattern.contains(char::is_control) =>
+                {
                     self.expected(item, "exclude", "a pattern");
                 }
                 Some(pattern) => exclude.push(pattern.to_owned()),
@@ -227,7 +227,11 @@ impl Reader {
         let Kind::Mapping(entries) = &node.kind else {
             let names: Vec<_> = fields.iter().map(|f| format!("`{}:`", f.name)).collect();
             let what = if place.is_empty() { "the manifest" } else { place };
-            self.expected(node, what, &format!("keys such as {}", names[..names.len().min(3)].join(", ")));
+            self.expected(
+                node,
+                what,
+                &format!("keys such as {}", names[..names.len().min(3)].join(", ")),
+            );
             return None;
         };
         let mut map: Map<'a> = HashMap::new();
@@ -295,16 +299,12 @@ impl Reader {
 
     fn sequence<'a>(&mut self, map: &Map<'a>, name: &'static str) -> &'a [Node] {
         let Some(entry) = map.get(name) else { return &[] };
-        match &entry.value.kind {
-            Kind::Sequence(items) => {
-                self.count(&entry.value, name, items.len());
-                items
-            }
-            _ => {
-                self.expected(&entry.value, name, "a list");
-                &[]
-            }
+        if let Kind::Sequence(items) = &entry.value.kind {
+            self.count(&entry.value, name, items.len());
+            return items;
         }
+        self.expected(&entry.value, name, "a list");
+        &[]
     }
 
     fn count(&mut self, node: &Node, name: &str, count: usize) {
@@ -338,41 +338,35 @@ impl Reader {
     /// A version: text, though it looks like a number. Its digits are taken as they stand.
     fn version(&mut self, map: &Map<'_>, name: &'static str) -> Option<String> {
         let entry = map.get(name)?;
-        match &entry.value.kind {
-            Kind::Scalar { text, .. } if !text.is_empty() => {
-                if let Some(why) = rules::python(text) {
-                    let title = format!("`{}` cannot be `{name}`", short(text));
-                    self.problem(Problem::new(entry.value.span.clone(), title).label(why));
-                    return None;
-                }
-                Some(text.clone())
-            }
-            _ => {
-                self.expected(&entry.value, name, "a version in quotes");
-                None
-            }
+        let Kind::Scalar { text, .. } = &entry.value.kind else {
+            self.expected(&entry.value, name, "a version in quotes");
+            return None;
+        };
+        if let Some(why) = rules::python(text) {
+            let title = format!("`{}` cannot be `{name}`", short(text));
+            self.problem(Problem::new(entry.value.span.clone(), title).label(why));
+            return None;
         }
+        Some(text.clone())
     }
 
     fn string<'a>(&mut self, node: &'a Node, name: &str) -> Option<&'a str> {
-        match &node.kind {
-            Kind::Scalar { text, plain } => match resolve(text, *plain) {
-                Scalar::Text(text) => Some(text),
-                Scalar::Null => {
-                    self.expected(node, name, "text");
-                    None
-                }
-                other => {
-                    let title = format!("`{name}` must be text, and this is {}", other.what());
-                    self.problem(
-                        Problem::new(node.span.clone(), title)
-                            .label(format!("write \"{text}\" if text is meant")),
-                    );
-                    None
-                }
-            },
-            _ => {
+        let Kind::Scalar { text, plain } = &node.kind else {
+            self.expected(node, name, "text");
+            return None;
+        };
+        match resolve(text, *plain) {
+            Scalar::Text(text) => Some(text),
+            Scalar::Null => {
                 self.expected(node, name, "text");
+                None
+            }
+            other => {
+                let title = format!("`{name}` must be text, and this is {}", other.what());
+                self.problem(
+                    Problem::new(node.span.clone(), title)
+                        .label(format!("write \"{text}\" if text is meant")),
+                );
                 None
             }
         }

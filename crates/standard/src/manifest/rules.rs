@@ -28,10 +28,35 @@ const RESERVED_PREFIXES: &[&str] =
 /// Words that Azure refuses as a resource's whole name:
 /// <https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-reserved-resource-name>.
 const RESERVED_WORDS: &[&str] = &[
-    "access", "azure", "bing", "bizspark", "biztalk", "cortana", "directx", "dotnet", "dynamics",
-    "excel", "exchange", "forefront", "groove", "hololens", "hyperv", "kinect", "lync", "msdn",
-    "o365", "office", "office365", "onedrive", "onenote", "outlook", "powerpoint", "sharepoint",
-    "skype", "visio", "visualstudio",
+    "access",
+    "azure",
+    "bing",
+    "bizspark",
+    "biztalk",
+    "cortana",
+    "directx",
+    "dotnet",
+    "dynamics",
+    "excel",
+    "exchange",
+    "forefront",
+    "groove",
+    "hololens",
+    "hyperv",
+    "kinect",
+    "lync",
+    "msdn",
+    "o365",
+    "office",
+    "office365",
+    "onedrive",
+    "onenote",
+    "outlook",
+    "powerpoint",
+    "sharepoint",
+    "skype",
+    "visio",
+    "visualstudio",
 ];
 
 /// Databases that are on every server.
@@ -76,15 +101,53 @@ pub(super) fn app(name: &str) -> Option<String> {
 
 /// Azure's public regions that a manifest may mean; others are taken as they are.
 const LOCATIONS: &[&str] = &[
-    "australiaeast", "australiasoutheast", "austriaeast", "belgiumcentral", "brazilsouth",
-    "canadacentral", "canadaeast", "centralindia", "centralus", "chilecentral", "eastasia",
-    "eastus", "eastus2", "francecentral", "francesouth", "germanynorth", "germanywestcentral",
-    "indonesiacentral", "israelcentral", "italynorth", "japaneast", "japanwest", "koreacentral",
-    "malaysiawest", "mexicocentral", "newzealandnorth", "northcentralus", "northeurope",
-    "norwayeast", "polandcentral", "qatarcentral", "southafricanorth", "southcentralus",
-    "southeastasia", "southindia", "spaincentral", "swedencentral", "switzerlandnorth",
-    "uaenorth", "uksouth", "ukwest", "westcentralus", "westeurope", "westindia", "westus",
-    "westus2", "westus3",
+    "australiaeast",
+    "australiasoutheast",
+    "austriaeast",
+    "belgiumcentral",
+    "brazilsouth",
+    "canadacentral",
+    "canadaeast",
+    "centralindia",
+    "centralus",
+    "chilecentral",
+    "eastasia",
+    "eastus",
+    "eastus2",
+    "francecentral",
+    "francesouth",
+    "germanynorth",
+    "germanywestcentral",
+    "indonesiacentral",
+    "israelcentral",
+    "italynorth",
+    "japaneast",
+    "japanwest",
+    "koreacentral",
+    "malaysiawest",
+    "mexicocentral",
+    "newzealandnorth",
+    "northcentralus",
+    "northeurope",
+    "norwayeast",
+    "polandcentral",
+    "qatarcentral",
+    "southafricanorth",
+    "southcentralus",
+    "southeastasia",
+    "southindia",
+    "spaincentral",
+    "swedencentral",
+    "switzerlandnorth",
+    "uaenorth",
+    "uksouth",
+    "ukwest",
+    "westcentralus",
+    "westeurope",
+    "westindia",
+    "westus",
+    "westus2",
+    "westus3",
 ];
 
 /// What is wrong with a location.
@@ -113,7 +176,7 @@ pub(super) fn python(version: &str) -> Option<String> {
         return None;
     }
     if version == "3.1" {
-        return Some("YAML read 3.10 as a number and dropped its zero: write \"3.10\"".to_owned());
+        return Some("did you mean \"3.10\"?".to_owned());
     }
     if OFFERED.iter().any(|o| version.strip_prefix(o).is_some_and(|r| r.starts_with('.'))) {
         return Some("the platform chooses the patch: give major and minor only".to_owned());
@@ -131,7 +194,9 @@ pub(super) fn asgi(app: &str) -> Option<String> {
     match app.split_once(':') {
         None => Some("it needs the attribute too: `module:attribute`, e.g. `main:app`".to_owned()),
         Some((module, attribute)) => {
-            if module.contains('/') || std::path::Path::new(module).extension().is_some_and(|e| e == "py") {
+            if module.contains('/')
+                || std::path::Path::new(module).extension().is_some_and(|e| e == "py")
+            {
                 let dotted = module.trim_end_matches(".py").replace('/', ".");
                 return Some(format!("it is a module, not a file: `{dotted}:{attribute}`"));
             }
@@ -143,9 +208,7 @@ pub(super) fn asgi(app: &str) -> Option<String> {
 
 /// What is wrong with a dotted name.
 pub(super) fn dotted(name: &str) -> Option<String> {
-    let part = |s: &str| {
-        !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
+    let part = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     (!name.contains('.') || !name.split('.').all(part))
         .then(|| "it must be `package.Class`".to_owned())
 }
@@ -230,10 +293,7 @@ pub(super) fn setting_of(secret: &str) -> String {
 }
 
 /// The nearest of some names, if one is near enough to be a typing error.
-pub(super) fn nearest<'a>(
-    word: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(word, name), name))

@@ -79,13 +79,21 @@ fn everything_wrong_is_said_at_once() {
 
 #[test]
 fn a_missing_key_is_said_once_and_not_when_it_is_only_misspelt() {
-    assert_eq!(messages("location: westeurope\nbackend: { app: a:b }\n"), [(1, "`app` is missing".to_owned())]);
-    assert_eq!(messages("aap: notes\nlocation: westeurope\nbackend: { app: a:b }\n"), [(1, "unknown key `aap`".to_owned())]);
+    assert_eq!(
+        messages("location: westeurope\nbackend: { app: a:b }\n"),
+        [(1, "`app` is missing".to_owned())]
+    );
+    assert_eq!(
+        messages("aap: notes\nlocation: westeurope\nbackend: { app: a:b }\n"),
+        [(1, "unknown key `aap`".to_owned())]
+    );
 }
 
 #[test]
 fn a_key_twice_shows_both() {
-    insta::assert_snapshot!(rendered("app: notes\nlocation: westeurope\nbackend: { app: a:b }\napp: other\n"));
+    insta::assert_snapshot!(rendered(
+        "app: notes\nlocation: westeurope\nbackend: { app: a:b }\napp: other\n"
+    ));
 }
 
 #[test]
@@ -99,8 +107,20 @@ fn a_key_in_the_wrong_place_is_told_where_it_belongs() {
 #[test]
 fn names_obey_azure() {
     for bad in [
-        "n", "Notes", "9notes", "notes-", "no--tes", "no_tes", "notes.app", "azure", "my-microsoft",
-        "loginpage", "postgres", "an-app-of-eighteen", "nötes", "\"\"",
+        "n",
+        "Notes",
+        "9notes",
+        "notes-",
+        "no--tes",
+        "no_tes",
+        "notes.app",
+        "azure",
+        "my-microsoft",
+        "loginpage",
+        "postgres",
+        "an-app-of-eighteen",
+        "nötes",
+        "\"\"",
     ] {
         let source = format!("app: {bad}\nlocation: westeurope\nbackend: {{ app: a:b }}\n");
         let found = messages(&source);
@@ -146,9 +166,14 @@ fn settings_are_checked() {
         ("WEBSITE_RUN_FROM_PACKAGE: 1", "`WEBSITE_RUN_FROM_PACKAGE` cannot be a setting"),
         ("LOG-LEVEL: x", "`LOG-LEVEL` cannot be a setting"),
         ("A: [b]", "`A` must be a value"),
-        ("A: \"@Microsoft.KeyVault(VaultName=a;SecretName=b)\"", "a Key Vault reference among the plain settings"),
+        (
+            "A: \"@Microsoft.KeyVault(VaultName=a;SecretName=b)\"",
+            "a Key Vault reference among the plain settings",
+        ),
     ] {
-        let source = format!("app: notes\nlocation: westeurope\nbackend: {{ app: a:b, settings: {{ {settings} }} }}\n");
+        let source = format!(
+            "app: notes\nlocation: westeurope\nbackend: {{ app: a:b, settings: {{ {settings} }} }}\n"
+        );
         assert_eq!(messages(&source), [(3, expected.to_owned())], "{settings}");
     }
 }
@@ -156,9 +181,15 @@ fn settings_are_checked() {
 #[test]
 fn limits_hold() {
     assert_eq!(messages(""), [(1, "the manifest is empty".to_owned())]);
-    assert_eq!(messages("a: &x 1\nb: *x\n")[0].1, "anchors and aliases (`&`, `*`) are not taken here");
+    assert_eq!(
+        messages("a: &x 1\nb: *x\n")[0].1,
+        "anchors and aliases (`&`, `*`) are not taken here"
+    );
     assert_eq!(messages("a: !!str 1\n")[0].1, "tags (`!`) are not taken here");
-    assert_eq!(messages(&format!("a: {}{}", "[".repeat(30), "]".repeat(30)))[0].1, "nested more than 16 levels deep");
+    assert_eq!(
+        messages(&format!("a: {}{}", "[".repeat(30), "]".repeat(30)))[0].1,
+        "nested more than 16 levels deep"
+    );
     assert_eq!(messages(&format!("a: [{}]", "1,".repeat(11_000)))[0].1, "more than 10000 values");
     assert_eq!(messages(&"a".repeat(300_000))[0].1, "the manifest is larger than 256 KiB");
     assert_eq!(messages("app: a\n---\napp: b\n")[0].1, "a second document");
@@ -168,7 +199,9 @@ fn limits_hold() {
 
 #[test]
 fn places_are_right_after_characters_of_many_bytes() {
-    let found = rendered("# ünïcödé 🙂🙂🙂\napp: notes\nlocation: westeurope\nbackend: { app: a:b }\nwrker: { run: x }\n");
+    let found = rendered(
+        "# ünïcödé 🙂🙂🙂\napp: notes\nlocation: westeurope\nbackend: { app: a:b }\nwrker: { run: x }\n",
+    );
     assert!(found.contains("5 | wrker"), "{found}");
     assert!(found.contains("  | ^^^^^ did you mean `worker`?"), "{found}");
 }

@@ -124,14 +124,16 @@ impl<'a> Builder<'a> {
             Some(Err(error)) => {
                 let at = self.byte(error.marker().index()).min(self.source.len());
                 let line = self.source[..at].rfind('\n').map_or(0, |n| n + 1);
-                let mut problem = Problem::new(at..at, format!("not YAML: {}", error.info()))
-                    .label("found here");
+                let mut problem =
+                    Problem::new(at..at, format!("not YAML: {}", error.info())).label("found here");
                 if self.source[line..].split('\n').next().is_some_and(|l| l.starts_with('\t')) {
                     problem = problem.help("YAML is indented with spaces, not tabs");
                 }
                 Err(problem)
             }
-            None => Err(Problem::new(self.source.len()..self.source.len(), "the manifest ends early")),
+            None => {
+                Err(Problem::new(self.source.len()..self.source.len(), "the manifest ends early"))
+            }
         }
     }
 
@@ -160,7 +162,12 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Range<usize>, depth: usize) -> Result<Node, Problem> {
+    fn node(
+        &mut self,
+        event: Event<'a>,
+        span: Range<usize>,
+        depth: usize,
+    ) -> Result<Node, Problem> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err(Problem::new(span, format!("more than {MAX_NODES} values")));
