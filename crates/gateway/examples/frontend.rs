@@ -6,9 +6,7 @@
 use std::{env, error::Error, io, net::Ipv4Addr, net::TcpListener, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use lazuli_gateway::{
-    Authority, Dialer, Gateway, Instance, Options, Pool, Site, Table, Target,
-};
+use lazuli_gateway::{Authority, Dialer, Gateway, Instance, Options, Pool, Site, Table, Target};
 use tokio::net::TcpStream;
 
 struct Nowhere;

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt, fs,
     io::{self, Write},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -256,8 +256,12 @@ impl Authority {
         let names_owned: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names_owned).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
-        // A common name is 64 characters at most (X.520); the subject alternative names are what counts.
-        if let Some(name) = names.first().filter(|name| name.len() <= 64) {
+        params.distinguished_name.push(DnType::OrganizationName, "Lazuli");
+        // Only a host name, and of 64 characters at most (X.520): OpenSSL holds a common name that is an
+        // address against the constraints on host names. What counts are the alternative names.
+        if let Some(name) =
+            names.first().filter(|name| name.len() <= 64 && name.parse::<IpAddr>().is_err())
+        {
             params.distinguished_name.push(DnType::CommonName, *name);
         }
         let now = OffsetDateTime::now_utc();
@@ -283,8 +287,10 @@ fn new_authority() -> Result<String, AuthorityError> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "Lazuli");
     // Two regions' authorities must not be taken for one another by their names.
-    let tag: String = key.public_key_raw()[1..5].iter().map(|b| format!("{b:02x}")).collect();
-    let name = format!("Lazuli region {tag}");
+    // The first byte of an uncompressed point says only that it is one.
+    let tag =
+        key.public_key_raw().iter().skip(1).take(4).fold(0, |tag, &b| tag << 8 | u32::from(b));
+    let name = format!("Lazuli region {tag:08x}");
     params.distinguished_name.push(DnType::CommonName, name.as_str());
     let now = OffsetDateTime::now_utc();
     params.not_before = now - BACKDATE;

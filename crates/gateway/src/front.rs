@@ -147,11 +147,13 @@ impl Exchange<'_> {
         let mut tried = Vec::new();
         let mut fresh = false;
         let mut answered_nothing = false;
-        for attempt in 1.. {
+        let mut attempts = 0;
+        loop {
             let failure = match self.attempt(&site, &route, fresh).await {
                 Ok((response, link)) => return self.finish(&site, route, response, link),
                 Err(failure) => failure,
             };
+            attempts += 1;
             let instance = route.in_flight.instance().clone();
             let again = match &failure {
                 Failure::Unsent(_) | Failure::Unread => true,
@@ -163,7 +165,7 @@ impl Exchange<'_> {
                 Failure::Broken(_) | Failure::Silent(_) => false,
             };
             tracing::debug!(site = %site.host, instance = instance.id(), %failure, again, "an attempt failed");
-            if !again || attempt == ATTEMPTS || self.source.attempt().is_none() {
+            if !again || attempts == ATTEMPTS || self.source.attempt().is_none() {
                 tracing::warn!(site = %site.host, instance = instance.id(), %failure, "a request failed");
                 let response = match &failure {
                     Failure::Silent(_) => pages::gateway_timeout(),
@@ -180,7 +182,7 @@ impl Exchange<'_> {
             tried.push(instance.key());
             drop(route);
             if matches!(failure, Failure::Unsent(_)) {
-                tokio::time::sleep(PAUSE[attempt]).await;
+                tokio::time::sleep(PAUSE[attempts]).await;
             }
             // By the table that is in force now: a swap may have happened.
             let table = self.connection.gateway.table();
@@ -194,7 +196,6 @@ impl Exchange<'_> {
                 None => return pages::unavailable("The web app has no instance that can answer."),
             }
         }
-        unreachable!("the loop ends by returning")
     }
 
     async fn attempt(
@@ -205,12 +206,11 @@ impl Exchange<'_> {
     ) -> Result<(Response<Incoming>, Link), Failure> {
         let instance = route.in_flight.instance();
         let idle = if fresh { None } else { upstream::checkout(instance.key()) };
-        let mut link = match idle {
-            Some(link) => link,
-            None => {
-                let within = self.connection.gateway.limits().connect_timeout;
-                upstream::connect(instance.key(), instance.addr(), within).await?
-            }
+        let mut link = if let Some(link) = idle {
+            link
+        } else {
+            let within = self.connection.gateway.limits().connect_timeout;
+            upstream::connect(instance.key(), instance.addr(), within).await?
         };
         let body = self
             .source
@@ -275,13 +275,12 @@ fn choose(
     let wanted = headers::cookie(headers, AFFINITY)
         .and_then(|id| pool.find(id))
         .filter(|found| !tried.contains(&found.instance().key()));
-    let in_flight = match wanted {
-        Some(in_flight) => in_flight,
-        None => {
-            let in_flight = pool.pick(tried)?;
-            affinity_cookies(in_flight.instance().id(), domain, secure, &mut cookies);
-            in_flight
-        }
+    let in_flight = if let Some(in_flight) = wanted {
+        in_flight
+    } else {
+        let in_flight = pool.pick(tried)?;
+        affinity_cookies(in_flight.instance().id(), domain, secure, &mut cookies);
+        in_flight
     };
     Some(Route { in_flight, cookies })
 }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Authority, Body, Instance, Table,
     reactor::{self, Command},
+    serve,
     tls::Tls,
 };
 
@@ -83,7 +84,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head_bytes: 64 * 1024,
-            headers: 128,
+            headers: serve::HYPERS_HEADERS,
             head_timeout: Duration::from_secs(20),
             keep_alive: Duration::from_secs(120),
             connections: 16_384,
@@ -217,22 +218,25 @@ impl Gateway {
 
     /// Serves the machine's listener: `CONNECT`, `GET http://…`, TLS by SNI, and
     /// `http://<site>.localhost`, all on one port. Returns at once.
+    #[expect(clippy::needless_pass_by_value, reason = "nobody else is to accept on it")]
     pub fn serve_machine(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        self.serve(listener, Listening::Machine)
+        self.serve(&listener, Listening::Machine)
     }
 
     /// Serves TLS by SNI on an address inside the region (a vault's private endpoint, …). Returns
     /// at once.
+    #[expect(clippy::needless_pass_by_value, reason = "nobody else is to accept on it")]
     pub fn serve_inside_tls(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        self.serve(listener, Listening::InsideTls)
+        self.serve(&listener, Listening::InsideTls)
     }
 
     /// Serves the `CONNECT` proxy that sandboxes' `HTTPS_PROXY` points to. Returns at once.
+    #[expect(clippy::needless_pass_by_value, reason = "nobody else is to accept on it")]
     pub fn serve_inside_proxy(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        self.serve(listener, Listening::InsideProxy)
+        self.serve(&listener, Listening::InsideProxy)
     }
 
-    fn serve(&self, listener: TcpListener, listening: Listening) -> io::Result<()> {
+    fn serve(&self, listener: &TcpListener, listening: Listening) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let room = Arc::new(Semaphore::new(self.shared.limits.connections));
         for reactor in &self.reactors {

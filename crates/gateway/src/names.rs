@@ -106,11 +106,10 @@ pub(crate) fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     };
     match port.strip_prefix(':') {
         None if port.is_empty() => Some((host, None)),
-        None => None,
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
             digits.parse().ok().map(|port| (host, Some(port)))
         }
-        Some(_) => None,
+        _ => None,
     }
 }
 

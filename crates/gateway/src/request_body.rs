@@ -60,7 +60,7 @@ impl Source {
         state.attempt += 1;
         Some(RequestBody(Some(Attempt {
             shared: shared.clone(),
-            attempt: state.attempt,
+            number: state.attempt,
             position: 0,
         })))
     }
@@ -71,7 +71,7 @@ pub(crate) struct RequestBody(Option<Attempt>);
 
 struct Attempt {
     shared: Rc<Shared>,
-    attempt: usize,
+    number: usize,
     position: usize,
 }
 
@@ -91,7 +91,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(this) = &mut self.0 else { return Poll::Ready(None) };
         let mut state = this.shared.state.borrow_mut();
-        if state.attempt != this.attempt {
+        if state.attempt != this.number {
             return Poll::Ready(Some(Err("a later attempt reads this body".into())));
         }
         if let Some(bytes) = state.kept.get(this.position) {
@@ -141,7 +141,7 @@ impl Body for RequestBody {
         match &self.0 {
             None => SizeHint::with_exact(0),
             // Of the whole body: hyper asks before it reads, on every attempt.
-            Some(this) if this.position == 0 => this.shared.size.clone(),
+            Some(this) if this.position == 0 => this.shared.size,
             Some(_) => SizeHint::default(),
         }
     }

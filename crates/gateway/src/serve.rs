@@ -46,6 +46,8 @@ use crate::{
 const TLS_HANDSHAKE: u8 = 0x16;
 /// A peer that takes nothing for this long is gone.
 const STALLED: Duration = Duration::from_secs(230);
+/// As many header fields hyper parses on the stack; another limit costs it an allocation a request.
+pub(crate) const HYPERS_HEADERS: usize = 100;
 /// What a client may still have under way when its idle connection is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -63,7 +65,7 @@ pub(crate) struct Connection {
     /// When it was last seen doing something.
     since: Cell<Instant>,
     /// Counts the connection, also when it is a WebSocket or a tunnel by now.
-    _permit: Rc<OwnedSemaphorePermit>,
+    permit: Rc<OwnedSemaphorePermit>,
 }
 
 /// Serves a connection that was just accepted.
@@ -136,7 +138,7 @@ async fn plain(
         requests: Cell::new(0),
         open: Cell::new(0),
         since: Cell::new(Instant::now()),
-        _permit: permit,
+        permit,
     };
     serve(io, Rc::new(connection), false).await;
 }
@@ -188,7 +190,7 @@ async fn terminate(shared: Arc<Shared>, io: impl Io, peer: Peer, permit: Rc<Owne
         requests: Cell::new(0),
         open: Cell::new(0),
         since: Cell::new(Instant::now()),
-        _permit: permit,
+        permit,
     };
     serve(stream, Rc::new(connection), h2).await;
 }
@@ -227,9 +229,11 @@ async fn serve(io: impl Io, connection: Rc<Connection>, h2: bool) {
             .header_read_timeout(None)
             .max_buf_size(limits.head_bytes.max(8192))
             .max_header_size(limits.head_bytes)
-            .max_headers(limits.headers)
-            .auto_date_header(true)
-            .pipeline_flush(true);
+            // Not `pipeline_flush`: it keeps back the answer to a malformed head.
+            .auto_date_header(true);
+        if limits.headers != HYPERS_HEADERS {
+            builder.max_headers(limits.headers);
+        }
         let served = builder.serve_connection(io, service).with_upgrades();
         watch(served, http1::UpgradeableConnection::graceful_shutdown, &connection).await;
     }
@@ -474,7 +478,7 @@ async fn connect(
     let upgrade = hyper::upgrade::on(&mut request);
     let shared = connection.gateway.clone();
     let ours = shared.table().get(&names::table_name(&host)).is_some();
-    let permit = connection._permit.clone();
+    let permit = connection.permit.clone();
     if ours {
         let peer = connection.peer;
         let tunnel: Pin<Box<dyn Future<Output = ()>>> =

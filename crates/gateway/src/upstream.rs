@@ -254,7 +254,6 @@ pub(crate) async fn connect(
     let socket = Socket { tcp, trace: trace.clone(), ending: None };
     let (sender, connection) = http1::Builder::new()
         .max_header_size(RESPONSE_HEAD)
-        .max_headers(256)
         .handshake(TokioIo::new(socket))
         .await
         .map_err(|e| unsent(&e))?;
