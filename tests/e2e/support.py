@@ -301,14 +301,25 @@ class Region:
         found = [pid for (pid, _), line in tree.items() if command in line]
         return [pid for pid in found if pid in table and table[pid][0] not in found]
 
-    def app_environment(self):
-        """The environment of a web process of production, as App Service made it."""
-        for pid in self.app_processes("gunicorn"):
+    def instances(self, command="gunicorn"):
+        """The environment, as App Service made it, of a process of each instance that runs `command`."""
+        found = {}
+        for (pid, _), line in self.tree().items():
+            if command not in line:
+                continue
             with contextlib.suppress(OSError):
                 pairs = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-                found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-                if found.get("WEBSITE_SLOT_NAME", "").lower() == "production":
-                    return found | {"pid": str(pid)}
+                variables = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+                if "WEBSITE_INSTANCE_ID" in variables:
+                    network = os.readlink(f"/proc/{pid}/ns/net")
+                    found[network] = variables | {"pid": str(pid)}
+        return list(found.values())
+
+    def app_environment(self):
+        """That of an instance of production."""
+        for variables in self.instances():
+            if variables.get("WEBSITE_SLOT_NAME", "").lower() == "production":
+                return variables
         return {}
 
 
