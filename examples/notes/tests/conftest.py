@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from modules.backend.core import database, redis
+from modules.backend.core import database
 from modules.backend.main import app
 from modules.backend.notes.models import Base
 from modules.backend.tasks.notes import process_note

@@ -26,7 +26,7 @@ async def _send(socket: WebSocket) -> None:
         while True:
             try:
                 event = await asyncio.wait_for(queue.get(), PING_INTERVAL)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 event = {"type": "ping"}
             await socket.send_json(event)
     finally:

@@ -24,7 +24,7 @@ async def listen(role: str) -> asyncio.Server | None:
             await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), timeout=5)
             writer.write(head.encode() + body)
             await writer.drain()
-        except (OSError, EOFError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+        except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
             pass  # a port probe that says nothing, or too much
         finally:
             writer.close()

@@ -1,6 +1,6 @@
 """What can be done with notes. Routes and tasks call this; it calls the repository."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,7 +36,7 @@ async def process(note_id: int) -> bool:
             return False
         note.word_count = text.word_count(note.body)
         note.summary = text.summary(note.body)
-        note.processed_at = datetime.now(timezone.utc)
+        note.processed_at = datetime.now(UTC)
     await events.publish("processed", note)
     counter = key("processed")
     async with redis(Database.STATE).pipeline(transaction=True) as pipeline:

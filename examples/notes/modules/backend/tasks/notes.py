@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from taskiq import Context, TaskiqDepends
 
@@ -28,7 +28,7 @@ async def heartbeat(minute: str, scheduler: str, context: Context = TaskiqDepend
 async def process_forgotten(minute: str, scheduler: str) -> None:
     """Queues again what was written while Redis was away."""
     async with transaction() as session:
-        old = await service.forgotten(session, datetime.now(timezone.utc) - timedelta(minutes=2))
+        old = await service.forgotten(session, datetime.now(UTC) - timedelta(minutes=2))
     for note_id in old:
         await process_note.kiq(note_id)
     if old:

@@ -6,7 +6,7 @@
 import asyncio
 import os
 import signal
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from taskiq import ScheduledTask, ScheduleSource, TaskiqScheduler
 from taskiq.exceptions import ScheduledTaskCancelledError
@@ -28,7 +28,7 @@ class OncePerMinute(LabelScheduleSource):
     """
 
     async def pre_send(self, task: ScheduledTask) -> None:
-        minute = datetime.now(timezone.utc).replace(second=0, microsecond=0).isoformat()
+        minute = datetime.now(UTC).replace(second=0, microsecond=0).isoformat()
         started = key("started", task.task_name, minute)
         if not await redis(Database.STATE).set(started, NAME, nx=True, ex=600):
             raise ScheduledTaskCancelledError
