@@ -159,6 +159,24 @@ impl Context {
     }
 }
 
+impl Context {
+    /// The options that make another command mean the same app and region, for advice: each with a
+    /// space before it.
+    pub(crate) fn flags(&self) -> String {
+        let Global { region, env, directory, .. } = &self.global;
+        let mut flags = crate::environment::flag(region);
+        if *env != EnvironmentName::Prod {
+            flags.push_str(" --env ");
+            flags.push_str(env.as_str());
+        }
+        if let Some(directory) = directory {
+            flags.push_str(" -C ");
+            flags.push_str(&directory.display().to_string());
+        }
+        flags
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;

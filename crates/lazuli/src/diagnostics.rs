@@ -1,6 +1,8 @@
 //! Errors as advice: what happened, to what, why, and what to do. Every error that reaches a person
 //! passes through a [`Failure`].
 
+pub(crate) mod release;
+
 use std::error::Error;
 use std::fmt;
 

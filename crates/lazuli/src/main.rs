@@ -11,7 +11,9 @@ mod diagnostics;
 mod environment;
 mod exit;
 mod printer;
+mod project;
 mod reporter;
+mod target;
 
 fn main() -> ExitCode {
     // The region's own processes are this binary run again; they come first, while there is one

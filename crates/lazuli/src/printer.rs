@@ -60,11 +60,7 @@ impl Printer {
         };
         let filter = tracing_subscriber::EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-        let ansi = match self.choice {
-            ColorChoice::Always | ColorChoice::AlwaysAnsi => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => self.stderr_has_color(),
-        };
+        let ansi = self.stderr_has_color();
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
@@ -72,8 +68,13 @@ impl Printer {
             .init();
     }
 
-    fn stderr_has_color(&self) -> bool {
-        AutoStream::choice(&std::io::stderr()) != ColorChoice::Never
+    /// Whether what goes to standard error may have colour.
+    pub(crate) fn stderr_has_color(&self) -> bool {
+        match self.choice {
+            ColorChoice::Always | ColorChoice::AlwaysAnsi => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => AutoStream::choice(&std::io::stderr()) != ColorChoice::Never,
+        }
     }
 
     /// Whether results are JSON.

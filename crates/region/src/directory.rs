@@ -99,6 +99,12 @@ impl Directory {
         self.root.join("logs")
     }
 
+    /// The region's private names as a hosts file, for `lazuli run --inside`; written by
+    /// [`crate::names::Names::keep_file`].
+    pub fn hosts(&self) -> PathBuf {
+        self.run().join("hosts")
+    }
+
     /// Sockets and process IDs: worthless once the region has stopped.
     pub fn run(&self) -> PathBuf {
         self.root.join("run")

@@ -64,6 +64,30 @@ impl Names {
         self.0.map.load().iter().map(|(name, address)| (*address, name.clone())).collect()
     }
 
+    /// Keeps a hosts file true until the process ends. Run it as a task of its own.
+    pub async fn keep_file(self, path: PathBuf) {
+        let mut changed = self.changed();
+        loop {
+            changed.borrow_and_update();
+            let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
+            for (address, name) in self.hosts() {
+                text.push_str(&format!("{address} {name}\n"));
+            }
+            // Renamed into place: whoever shows the file shows a whole one.
+            let next = path.with_extension("new");
+            let written = tokio::fs::write(&next, text).await;
+            if let Err(error) = match written {
+                Ok(()) => tokio::fs::rename(&next, &path).await,
+                Err(error) => Err(error),
+            } {
+                tracing::warn!(path = %path.display(), %error, "cannot write the hosts file");
+            }
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Changes with every change of the map.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()

@@ -480,6 +480,19 @@ pub fn running(
     made(journals, &[Step::Deploy], production)
 }
 
+/// The release that made a deployment, wherever it is, and its package.
+pub fn made_by(
+    journals: &Journals,
+    deployment: &str,
+) -> Result<Option<(u32, Package)>, JournalError> {
+    for step in [Step::Deploy, Step::Worker, Step::Scheduler] {
+        if let Some(made) = made(journals, &[step], deployment)? {
+            return Ok(Some(made));
+        }
+    }
+    Ok(None)
+}
+
 /// The release whose step made this deployment, and its package.
 fn made(
     journals: &Journals,

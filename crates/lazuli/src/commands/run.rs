@@ -1,13 +1,17 @@
 //! `lazuli run`: a command inside the region's environment.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
+use lazuli_host::{Inside, edge};
+use lazuli_region::directory::Directory;
+
 use crate::cli::{Context, Target};
 use crate::commands::env;
 use crate::diagnostics::Failure;
-use crate::environment::Environment;
+use crate::environment::{Environment, flag};
 use crate::exit::Exit;
 
 /// Run a command inside the region's environment
@@ -43,11 +47,45 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<ExitCode, Failure> {
     let environment = Environment::load(&cx.global.region)?;
     let variables = env::variables(&environment);
     if args.inside {
-        return Err(Failure::new(Exit::Unexpected, "`lazuli run --inside` is not built yet"));
+        return inside(args.command, &environment, variables, cx);
     }
     let (program, rest) = args.command.split_first().ok_or_else(|| {
         Failure::new(Exit::Usage, "no command given").advise("lazuli run -- CMD ARG…")
     })?;
     let error = Command::new(program).args(rest).envs(variables).exec();
     Err(Failure::new(Exit::Usage, format!("cannot run {}", program.display())).because(&error))
+}
+
+/// In the region's namespaces. The process has one thread here, which entering demands.
+fn inside(
+    argv: Vec<OsString>,
+    environment: &Environment,
+    variables: BTreeMap<&'static str, String>,
+    cx: &Context,
+) -> Result<ExitCode, Failure> {
+    let region = &cx.global.region;
+    let running = edge::running(&environment.dir).ok_or_else(|| {
+        Failure::new(Exit::Target, format!("the region `{region}` is not running"))
+            .advise(format!("start it: lazuli region start{}", flag(region)))
+    })?;
+    // The proxy is the machine's side; inside, names lead where they lead in the VNet.
+    let skip = |name: &str| name.to_ascii_lowercase().ends_with("_proxy");
+    let mut env: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(name, _)| !skip(&name.to_string_lossy())).collect();
+    env.retain(|(name, _)| !variables.contains_key(&*name.to_string_lossy()));
+    env.extend(
+        variables.into_iter().filter(|(name, _)| !skip(name)).map(|(n, v)| (n.into(), v.into())),
+    );
+    let directory = Directory::at(&environment.dir);
+    lazuli_host::enter(&Inside {
+        init: running.init,
+        cwd: std::env::current_dir().unwrap_or_else(|_| "/".into()),
+        argv,
+        env,
+        hosts: Some(directory.hosts()).filter(|path| path.exists()),
+        ca_bundle: Some(environment.ca_bundle.clone()),
+    })
+    .map_err(|error| {
+        Failure::new(Exit::Target, format!("cannot enter the region `{region}`")).because(&error)
+    })
 }
