@@ -1,10 +1,298 @@
 //! Core: the region itself, in the region's own network. Puts the parts together, and that is all.
 
 use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// Runs core; `arguments` are the region's directory alone. Never returns while the region runs.
+use futures_util::future::BoxFuture;
+use lazuli_gateway::{Authority, Dialer, Gateway, Options, Service, Target};
+use lazuli_host::Host;
+use lazuli_host::core::Inherited;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::appservice::adapters::{Front, PROXY, Rbac, Region};
+use crate::appservice::build::SandboxBuilder;
+use crate::appservice::content::{Layout, Limits};
+use crate::appservice::python::Pythons;
+use crate::appservice::records::Records;
+use crate::appservice::sandbox::{Addresses as InstanceAddresses, SandboxRuntime};
+use crate::appservice::supervisor::Timing;
+use crate::appservice::{AppService, Parts as AppServiceParts};
+use crate::control::{self, Context, Control, Parts};
+use crate::directory::Directory;
+use crate::identity::entra::{self, Entra};
+use crate::identity::{Identity, msi};
+use crate::names::{Addresses, Names};
+use crate::seal::{Sealer, write_private};
+use crate::store::Store;
+use crate::tenancy::Tenancy;
+use crate::vault::Vaults;
+use crate::vault::audit::Audit;
+use crate::vault::rest::DataPlane;
+
+/// How long instances get to finish what they do when the region stops.
+const STOP_INSTANCES: Duration = Duration::from_secs(15);
+/// How often Key Vault forgets what was deleted long enough ago.
+const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs core; `arguments` are the region's directory alone. Returns when the region has stopped.
 pub fn main(arguments: &[OsString]) -> ExitCode {
-    let _ = arguments;
-    ExitCode::FAILURE
+    let began = Instant::now();
+    start_logging();
+    let [directory] = arguments else {
+        tracing::error!("core is started by `lazuli region start`, not by hand");
+        return ExitCode::from(2);
+    };
+    let directory = Directory::at(directory);
+    // While there is one thread: it enters namespaces' leftovers and sets the network up.
+    let Inherited { listeners, host, ready } = match lazuli_host::core::inherit() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            tracing::error!(%error, "core cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            ready.failed(&format!("the asynchronous runtime does not start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let region = match Assembled::start(&directory, host, listeners).await {
+            Ok(region) => region,
+            Err(error) => {
+                tracing::error!(%error, "the region cannot start");
+                ready.failed(&error.to_string());
+                return ExitCode::FAILURE;
+            }
+        };
+        tracing::info!(elapsed = ?began.elapsed(), "the region serves");
+        ready.ready();
+        region.run().await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LAZULI_REGION_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+}
+
+/// The region's outside connections, made by edge.
+struct Outside(Host);
+
+impl Dialer for Outside {
+    fn dial(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<TcpStream>> {
+        let (machine, host) = (self.0.clone(), host.to_owned());
+        Box::pin(async move { machine.dial_out(&host, port).await })
+    }
+}
+
+/// Every part, running.
+struct Assembled {
+    gateway: Arc<Gateway>,
+    app: Arc<AppService>,
+    vaults: Arc<Vaults>,
+    control: Arc<Control>,
+}
+
+impl Assembled {
+    async fn start(
+        directory: &Directory,
+        host: Host,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> Result<Self, Failure> {
+        directory.create()?;
+        // Interpreters take long to say what they are; nothing else waits for them.
+        let pythons = tokio::spawn(Pythons::discover());
+        let store = Store::open(&directory.store())?;
+        let sealer = Arc::new(Sealer::open(&directory.vault_key())?);
+        let tenancy = Tenancy::open(&store).await?;
+        let identity = Identity::open(&store, &sealer, &tenancy, directory).await?;
+        let names = Names::default();
+        let authority = Authority::load_or_create(&directory.ca())?;
+        authority.write_bundle(&directory.ca_bundle())?;
+        let gateway =
+            Gateway::new(authority.clone(), Arc::new(Outside(host.clone())), Options::default())?;
+        let audit = Audit::open(&directory.logs().join("vault-audit.jsonl"))?;
+        let vaults = Vaults::new(&store, sealer.clone(), audit);
+        let app = app_service(
+            directory,
+            &host,
+            &store,
+            &sealer,
+            &identity,
+            &names,
+            &gateway,
+            &vaults,
+            pythons.await?,
+        );
+        let context = Context::new(Parts {
+            store: store.clone(),
+            tenancy: tenancy.clone(),
+            sealer,
+            identity: identity.clone(),
+            names: names.clone(),
+            addresses: Addresses::open(directory.root())?,
+            host: Some(host.clone()),
+            gateway: Some(gateway.clone()),
+        })
+        .with(app.clone())
+        .with(vaults.clone())
+        .with(DataPlane::new(vaults.clone(), identity.clone()))
+        .with(authority.clone());
+        let control = Control::new(Arc::new(context));
+
+        let entra: Arc<dyn Service> = Entra::new(identity.clone());
+        let manager: Arc<dyn Service> = control.clone();
+        gateway.update(|table| {
+            table.insert(control::HOST, Target::Service(manager.clone()));
+            for name in [entra::HOST, "login.windows.net", "login.microsoft.com"] {
+                table.insert(name, Target::Service(entra.clone()));
+            }
+        });
+        serve_inside(&host, &gateway, &identity).await?;
+        control.start().await?;
+        let address = listeners.first().ok_or("edge handed no listener over")?.local_addr()?;
+        for listener in listeners {
+            gateway.serve_machine(listener)?;
+        }
+        write_environment(directory, address, &identity, &tenancy, &authority)?;
+        app.recover().await?;
+        Ok(Self { gateway, app, vaults, control })
+    }
+
+    /// Runs until told to stop, then stops everything in good order.
+    async fn run(self) -> ExitCode {
+        let (mut terminate, mut interrupt) =
+            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+                (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::error!(%error, "cannot listen for signals");
+                    return ExitCode::FAILURE;
+                }
+            };
+        let mut purge = tokio::time::interval(PURGE_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = purge.tick() => {
+                    if let Err(error) = self.vaults.purge_expired().await {
+                        tracing::error!(%error, "Key Vault could not purge what was deleted");
+                    }
+                }
+            }
+        }
+        tracing::info!("the region stops");
+        // What is in flight finishes while instances are asked to end.
+        tokio::join!(
+            self.gateway.shutdown(Duration::from_secs(5)),
+            self.app.shutdown(STOP_INSTANCES)
+        );
+        drop(self.control);
+        tracing::info!("the region has stopped");
+        ExitCode::SUCCESS
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "App Service needs most of the region, once")]
+fn app_service(
+    directory: &Directory,
+    host: &Host,
+    store: &Store,
+    sealer: &Arc<Sealer>,
+    identity: &Arc<Identity>,
+    names: &Names,
+    gateway: &Arc<Gateway>,
+    vaults: &Arc<Vaults>,
+    pythons: Pythons,
+) -> Arc<AppService> {
+    let pythons = Arc::new(pythons);
+    let layout = Layout::new(directory.apps());
+    let addresses = InstanceAddresses::default();
+    let surroundings = Arc::new(Region {
+        names: names.clone(),
+        identity: identity.clone(),
+        ca_bundle: directory.ca_bundle(),
+    });
+    AppService::new(AppServiceParts {
+        records: Records::new(store.clone(), sealer.clone()),
+        routes: Arc::new(Front(gateway.clone())),
+        runtime: Arc::new(SandboxRuntime {
+            host: host.clone(),
+            layout: layout.clone(),
+            addresses: addresses.clone(),
+            surroundings: surroundings.clone(),
+            pythons: pythons.clone(),
+        }),
+        builder: Arc::new(SandboxBuilder::new(
+            host.clone(),
+            layout.clone(),
+            addresses,
+            surroundings,
+            pythons,
+        )),
+        secrets: vaults.clone(),
+        authorize: Arc::new(Rbac { identity: identity.clone(), store: store.clone() }),
+        layout,
+        limits: Limits::default(),
+        timing: Timing::default(),
+    })
+}
+
+/// The listeners inside the region: the sandboxes' proxy and the managed-identity endpoint.
+async fn serve_inside(
+    host: &Host,
+    gateway: &Arc<Gateway>,
+    identity: &Arc<Identity>,
+) -> Result<(), Failure> {
+    let proxy = std::net::TcpListener::bind(SocketAddr::from(PROXY))?;
+    proxy.set_nonblocking(true)?;
+    gateway.serve_inside_proxy(proxy)?;
+    host.add_address(msi::ADDRESS).await?;
+    let endpoint = tokio::net::TcpListener::bind((msi::ADDRESS, msi::PORT)).await?;
+    tokio::spawn(msi::serve(identity.clone(), endpoint));
+    Ok(())
+}
+
+/// Tells clients on this machine how to reach the region and who they are there.
+fn write_environment(
+    directory: &Directory,
+    address: SocketAddr,
+    identity: &Identity,
+    tenancy: &Tenancy,
+    authority: &Authority,
+) -> io::Result<()> {
+    let certificate = directory.root().join("ca-certificate.pem");
+    write_private(&certificate, authority.ca_pem().as_bytes())?;
+    let deployer = identity.deployer();
+    let environment = json!({
+        "proxy": format!("http://{address}"),
+        "caBundle": directory.ca_bundle(),
+        "caCertificate": certificate,
+        "tenantId": tenancy.tenant_id,
+        "clientId": deployer.client_id,
+        "clientSecret": *deployer.client_secret,
+        "subscriptionId": tenancy.subscription_id,
+        "corePid": std::process::id(),
+        "dir": directory.root(),
+        "azureConfigDir": directory.root().join("azure"),
+    });
+    write_private(&directory.environment(), environment.to_string().as_bytes())
 }

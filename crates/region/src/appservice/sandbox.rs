@@ -18,6 +18,7 @@ use super::{
     python::Pythons,
     settings::{ANTENV, InstanceEnvironment, Launch, WWWROOT},
 };
+use crate::identity::msi::IdentityHeader;
 
 /// What a sandbox finds around it in the region.
 pub trait Surroundings: Send + Sync + 'static {
@@ -27,8 +28,11 @@ pub trait Surroundings: Send + Sync + 'static {
     fn ca_bundle(&self) -> Option<PathBuf>;
     /// Proxy and certificate variables.
     fn environment(&self) -> Vec<(&'static str, String)>;
-    /// The managed identity endpoint and a header that stands for `principal`.
-    fn identity(&self, principal: &str) -> Option<(String, String)>;
+    /// The managed identity endpoint, and a header that stands for `principal` when it comes from
+    /// `address`.
+    fn identity(&self, principal: &str, address: Ipv4Addr) -> Option<(String, IdentityHeader)>;
+    /// The program that was given this header has ended.
+    fn forget_identity(&self, header: &IdentityHeader);
 }
 
 /// The addresses of instances, builds and jobs: `10.0.1.4` to `10.0.1.254`. They are not kept over
@@ -89,7 +93,17 @@ struct SandboxRunning {
     process: Arc<Process>,
     outputs: Vec<Box<dyn AsyncRead + Send + Sync + Unpin>>,
     address: SocketAddr,
+    identity: Option<IdentityHeader>,
+    surroundings: Arc<dyn Surroundings>,
     _lease: Lease,
+}
+
+impl Drop for SandboxRunning {
+    fn drop(&mut self) {
+        if let Some(header) = &self.identity {
+            self.surroundings.forget_identity(header);
+        }
+    }
 }
 
 impl Runtime for SandboxRuntime {
@@ -123,14 +137,14 @@ impl Runtime for SandboxRuntime {
             let identity = launch
                 .principal
                 .as_deref()
-                .and_then(|principal| self.surroundings.identity(principal));
+                .and_then(|principal| self.surroundings.identity(principal, lease.ip()));
             let env = launch
                 .environment(&InstanceEnvironment {
                     id: &program.id,
                     address: Some(lease.ip()),
                     python_bin: &choice.python.bin().to_string_lossy(),
                     python_version: &choice.python.to_string(),
-                    identity: identity.as_ref().map(|(endpoint, header)| (&**endpoint, &**header)),
+                    identity: identity.as_ref().map(|(endpoint, header)| (&**endpoint, header.expose())),
                     outside: &self.surroundings.environment(),
                 })
                 .into_iter()
@@ -150,7 +164,15 @@ impl Runtime for SandboxRuntime {
                 ca_bundle: self.surroundings.ca_bundle(),
                 nofile: 65_536,
             };
-            let mut process = self.host.spawn(spec).await.map_err(|error| machine(&error))?;
+            let mut process = match self.host.spawn(spec).await {
+                Ok(process) => process,
+                Err(error) => {
+                    if let Some((_, header)) = &identity {
+                        self.surroundings.forget_identity(header);
+                    }
+                    return Err(machine(&error));
+                }
+            };
             let mut outputs: Vec<Box<dyn AsyncRead + Send + Sync + Unpin>> = Vec::new();
             for output in [process.take_stdout(), process.take_stderr()].into_iter().flatten() {
                 outputs.push(Box::new(output));
@@ -159,6 +181,8 @@ impl Runtime for SandboxRuntime {
                 address: SocketAddr::from((lease.ip(), launch.port())),
                 process: Arc::new(process),
                 outputs,
+                identity: identity.map(|(_, header)| header),
+                surroundings: self.surroundings.clone(),
                 _lease: lease,
             }) as Box<dyn Running>)
         })
