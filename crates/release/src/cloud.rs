@@ -25,6 +25,8 @@ const BUILD_LIMIT: Duration = Duration::from_mins(30);
 const START_LIMIT: Duration = Duration::from_secs(2 * 230 + 30);
 /// How long a migration may take.
 const MIGRATION_LIMIT: Duration = Duration::from_mins(60);
+/// How long a swap may take: the warm-up of every instance is in it.
+pub(crate) const SWAP_LIMIT: Duration = Duration::from_mins(15);
 /// How long a check may wait for its answer: the front end gives up after 230 s, a person before.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How long a slot that is up may go on answering wrongly before it counts as unhealthy. What
@@ -341,6 +343,32 @@ impl Cloud {
         let path = format!("{}/slotsswap", self.id(Place::Staging));
         let body = json!({ "targetSlot": "production", "preserveVnet": true });
         self.client.begin_post(path, WEB_API, Some(&body)).await
+    }
+
+    /// Waits until nothing is under way on the backend's site, for those who do not know whether
+    /// what they asked for was begun. App Service names a pending operation in
+    /// `inProgressOperationId`; `at_least` gives one time to show.
+    pub async fn quiet(&self, at_least: Duration) -> Result<(), Error> {
+        let began = Instant::now();
+        loop {
+            let mut busy = false;
+            for place in [Place::Production, Place::Staging] {
+                let site = self.client.get(self.id(place), WEB_API).await?;
+                busy |= site
+                    .pointer("/properties/inProgressOperationId")
+                    .and_then(Value::as_str)
+                    .is_some_and(|id| !id.is_empty());
+            }
+            let waited = began.elapsed();
+            if !busy && waited >= at_least {
+                return Ok(());
+            }
+            if waited > SWAP_LIMIT {
+                let what = format!("an operation on {}", self.host(Place::Production));
+                return Err(Error::Timeout { what, limit: SWAP_LIMIT });
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
     }
 
     /// Waits for an operation.

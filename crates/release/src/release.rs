@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use lazuli_standard::Manifest;
 use serde::Serialize;
 
-use crate::cloud::{Cloud, Place, Trouble};
+use crate::cloud::{Cloud, Place, SWAP_LIMIT, Trouble};
 use crate::event::{self, Reporter, millis};
 use crate::journal::{
     self, Began, Deployed, Entry, Journal, JournalError, Journals, Kind, Outcome, Step, Story,
@@ -33,6 +33,9 @@ use crate::package::{Package, PackageError, Packages};
 
 /// The WebJob that migrates.
 const MIGRATE: &str = "migrate";
+
+/// How long an operation that may have been begun gets to show.
+const DOUBT: Duration = Duration::from_secs(2);
 
 /// Everything a release needs to know.
 #[derive(Debug)]
@@ -458,6 +461,10 @@ impl Release<'_> {
 
 /// Under what name the id of a step's deployment is noted.
 const DEPLOYMENT: &str = "deployment";
+/// Under what names a deployment that puts something back is noted, and the package it is made of:
+/// not the release's own.
+const PUT_BACK: &str = "put-back";
+const PUT_BACK_PACKAGE: &str = "put-back-package";
 /// Under what name the address of a step's operation is noted.
 const OPERATION: &str = "operation";
 
@@ -505,12 +512,27 @@ fn made(
         // A swap or a swap back made no deployment, though it notes one.
         let by_itself = began.is_some_and(|began| began.plan.contains(&Step::Deploy))
             || !steps.contains(&Step::Deploy);
-        let fits =
-            |step: &Step| journal::noted(&story.records, *step, DEPLOYMENT) == Some(deployment);
+        let noted = |step: Step, name: &str| journal::noted(&story.records, step, name);
+        let put_back = steps.iter().find(|step| noted(**step, PUT_BACK) == Some(deployment));
+        if let Some(digest) = put_back.and_then(|step| noted(*step, PUT_BACK_PACKAGE)) {
+            return packaged(journals, digest);
+        }
+        let fits = |step: &Step| noted(*step, DEPLOYMENT) == Some(deployment);
         if by_itself
             && steps.iter().any(fits)
             && let Some(package) = journal::package(&story.records)
         {
+            return Ok(Some((number, package.clone())));
+        }
+    }
+    Ok(None)
+}
+
+/// The release that made the package of this digest first.
+fn packaged(journals: &Journals, digest: &str) -> Result<Option<(u32, Package)>, JournalError> {
+    for number in journals.numbers()? {
+        let story = journals.read(number)?;
+        if let Some(package) = journal::package(&story.records).filter(|p| p.digest == digest) {
             return Ok(Some((number, package.clone())));
         }
     }
@@ -841,12 +863,20 @@ impl<'a> Run<'a> {
                     };
                 }
                 // Another operation on the site is under way; perhaps our own of before a crash.
-                Err(error) if error.is_conflict() && began.elapsed() < Duration::from_mins(5) => {
+                Err(error) if error.is_conflict() && began.elapsed() < SWAP_LIMIT => {
                     line.message("waiting for another operation on the site");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     if wanted.is_some() && cloud.active(Place::Production).await? == wanted {
                         return Ok(());
                     }
+                }
+                // An answer of 5xx says nothing about whether the work was done.
+                Err(error) if error.refusal().is_some_and(|r| r.status.is_server_error()) => {
+                    cloud.quiet(DOUBT).await?;
+                    if wanted.is_some() && cloud.active(Place::Production).await? == wanted {
+                        return Ok(());
+                    }
+                    return Err(error.into());
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -873,22 +903,47 @@ impl<'a> Run<'a> {
         self.smoke(Place::Production, line).await
     }
 
-    /// Waits for a swap that an interrupted process began, so that nobody swaps over it.
+    /// Waits for a swap that an interrupted process began, so that nobody swaps over it, or takes
+    /// for untouched what is about to change.
     async fn settle_swap(&mut self) -> Result<(), ReleaseError> {
-        let open = journal::is_started(self.journal.records(), Step::Swap)
-            && !journal::is_done(self.journal.records(), Step::Swap);
-        if let Some(operation) = self.noted(Step::Swap, OPERATION).filter(|_| open) {
-            let step = self.release.reporter.step("settle", "Swap that was under way");
-            match self.cloud().wait(&operation).await {
-                Ok(()) => step.done("came to its end"),
-                Err(error) if error.is_transport() => {
-                    step.fail(&error);
-                    return Err(ReleaseError::Platform(error));
-                }
-                Err(error) => step.done(format!("did not happen: {error}")),
+        let records = self.journal.records();
+        let begun = records
+            .iter()
+            .rposition(|record| matches!(record.entry, Entry::Started { step: Step::Swap }));
+        let Some(begun) = begun else { return Ok(()) };
+        let since = &records[begun..];
+        if journal::is_done(since, Step::Swap) {
+            return Ok(());
+        }
+        let operation = journal::noted(since, Step::Swap, OPERATION).map(str::to_owned);
+        let step = self.release.reporter.step("settle", "Swap that was under way");
+        let waited = match &operation {
+            Some(operation) => self.cloud().wait(operation).await,
+            None => Ok(()),
+        };
+        let refused = match waited {
+            Err(error) if error.is_transport() => {
+                step.fail(&error);
+                return Err(ReleaseError::Platform(error));
+            }
+            Err(error) => Some(error),
+            Ok(()) => None,
+        };
+        let doubt = if operation.is_some() { Duration::ZERO } else { DOUBT };
+        match (self.cloud().quiet(doubt).await, refused) {
+            (Err(error), _) => {
+                step.fail(&error);
+                Err(ReleaseError::Platform(error))
+            }
+            (Ok(()), Some(error)) => {
+                step.done(format!("did not happen: {error}"));
+                Ok(())
+            }
+            (Ok(()), None) => {
+                step.done("nothing is under way any more");
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// After a failed step: puts back what was touched, as far as the platform answers.
@@ -1016,10 +1071,12 @@ impl<'a> Run<'a> {
             return Ok(());
         };
         let known = made(&self.release.journals(), &[step], &before)?;
-        let kept = known.and_then(|(_, package)| self.release.packages().find(&package.digest));
-        let Some(path) = kept else {
+        let kept = known.and_then(|(_, package)| {
+            Some((self.release.packages().find(&package.digest)?, package.digest))
+        });
+        let Some((path, digest)) = kept else {
             self.release.reporter.warn(format!(
-                "the package of {} before this release was not kept here: it keeps what it has",
+                "the package of {} before this release ({before}) was not kept here: it keeps what it has",
                 cloud.host(place)
             ));
             return Ok(());
@@ -1034,7 +1091,8 @@ impl<'a> Run<'a> {
         };
         match outcome.await {
             Ok(id) => {
-                self.note(step, "undone", &id)?;
+                self.note(step, PUT_BACK_PACKAGE, &digest)?;
+                self.note(step, PUT_BACK, &id)?;
                 line.done(format!("deployment {}", short(&id)));
                 Ok(())
             }
