@@ -231,7 +231,8 @@ class Region:
         return self.status().get("pid")
 
     def core(self):
-        return json.loads((self.directory / "environment.json").read_text())["corePid"]
+        """Core's pid as the machine sees it: a grandchild of edge, below init."""
+        return next(pid for (pid, _), command in self.tree().items() if " __core " in f"{command} ")
 
     def tree(self):
         pid = self.edge()

@@ -30,8 +30,6 @@ pub(crate) struct Environment {
     pub(crate) client_id: String,
     pub(crate) client_secret: Secret,
     pub(crate) subscription_id: String,
-    /// The core process, whose namespaces `run --inside` enters.
-    pub(crate) core_pid: u32,
     /// The region's directory.
     pub(crate) dir: PathBuf,
     /// The region's own `AZURE_CONFIG_DIR`, so that the user's real `az` login is never touched.

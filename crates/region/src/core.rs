@@ -290,7 +290,6 @@ fn write_environment(
         "clientId": deployer.client_id,
         "clientSecret": *deployer.client_secret,
         "subscriptionId": tenancy.subscription_id,
-        "corePid": std::process::id(),
         "dir": directory.root(),
         "azureConfigDir": directory.root().join("azure"),
     });
