@@ -33,7 +33,6 @@ use crate::store::Store;
 use crate::tenancy::Tenancy;
 use crate::vault::Vaults;
 use crate::vault::audit::Audit;
-use crate::vault::rest::DataPlane;
 
 /// How long instances get to finish what they do when the region stops.
 const STOP_INSTANCES: Duration = Duration::from_secs(15);
@@ -147,14 +146,13 @@ impl Assembled {
             tenancy: tenancy.clone(),
             sealer,
             identity: identity.clone(),
+            vaults: vaults.clone(),
             names: names.clone(),
             addresses: Addresses::open(directory.root())?,
             host: Some(host.clone()),
             gateway: Some(gateway.clone()),
         })
         .with(app.clone())
-        .with(vaults.clone())
-        .with(DataPlane::new(vaults.clone(), identity.clone()))
         .with(authority.clone());
         let control = Control::new(Arc::new(context));
 

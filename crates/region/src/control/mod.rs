@@ -12,7 +12,7 @@ use std::{
 };
 
 use lazuli_azure::ResourceId;
-use lazuli_gateway::Gateway;
+use lazuli_gateway::{Gateway, Target};
 use lazuli_host::Host;
 use tokio::sync::watch;
 
@@ -22,6 +22,7 @@ use crate::{
     seal::Sealer,
     store::{Batch, Expect, Store, StoreError},
     tenancy::Tenancy,
+    vault::{Vaults, rest::DataPlane},
 };
 
 pub mod authorization;
@@ -32,6 +33,10 @@ pub mod operation;
 pub mod roles;
 pub mod router;
 pub mod schema;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 pub use error::ArmError;
@@ -53,6 +58,8 @@ pub struct Context {
     pub sealer: Arc<Sealer>,
     /// Principals and tokens.
     pub identity: Arc<Identity>,
+    /// Key Vault's secrets.
+    pub vaults: Arc<Vaults>,
     /// Private names.
     pub names: Names,
     /// Private addresses.
@@ -63,6 +70,7 @@ pub struct Context {
     pub gateway: Option<Arc<Gateway>>,
     /// The resource types.
     pub registry: Registry,
+    data_plane: Arc<DataPlane>,
     handles: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     locks: Locks,
     operations: watch::Sender<u64>,
@@ -84,6 +92,8 @@ pub struct Parts {
     pub sealer: Arc<Sealer>,
     /// See [`Context::identity`].
     pub identity: Arc<Identity>,
+    /// See [`Context::vaults`].
+    pub vaults: Arc<Vaults>,
     /// See [`Context::names`].
     pub names: Names,
     /// See [`Context::addresses`].
@@ -101,7 +111,9 @@ impl Context {
             tenancy: parts.tenancy,
             store: parts.store,
             sealer: parts.sealer,
+            data_plane: DataPlane::new(parts.vaults.clone(), parts.identity.clone()),
             identity: parts.identity,
+            vaults: parts.vaults,
             names: parts.names,
             addresses: parts.addresses,
             host: parts.host,
@@ -129,6 +141,26 @@ impl Context {
     pub fn subscription(&self) -> ResourceId {
         ResourceId::of_subscription(&self.tenancy.subscription_id)
             .unwrap_or_else(|_| ResourceId::root())
+    }
+
+    /// Puts a vault's data plane on the front.
+    pub(crate) fn publish_vault(&self, name: &str) {
+        if let Some(gateway) = &self.gateway {
+            let host = format!("{name}.vault.azure.net");
+            gateway.update(|table| {
+                table.insert(&host, Target::Service(self.data_plane.clone()));
+            });
+        }
+    }
+
+    /// Takes a vault's data plane off the front.
+    pub(crate) fn withdraw_vault(&self, name: &str) {
+        if let Some(gateway) = &self.gateway {
+            let host = format!("{name}.vault.azure.net");
+            gateway.update(|table| {
+                table.remove(&host);
+            });
+        }
     }
 
     /// Holds whoever provisions or deletes a resource apart.
@@ -213,6 +245,7 @@ impl Control {
     pub async fn start(&self) -> Result<(), StoreError> {
         let context = &self.context;
         types::role_assignments::ensure_owner(context).await?;
+        tokio::spawn(keep_house(Arc::downgrade(context)));
         for kind in context.registry.types() {
             if !kind.provision_at_start() {
                 continue;
@@ -224,5 +257,18 @@ impl Control {
             }
         }
         operation::resume(context).await
+    }
+}
+
+/// Once an hour: vaults that were deleted and whose retention is over go for good.
+async fn keep_house(context: std::sync::Weak<Context>) {
+    loop {
+        {
+            let Some(context) = context.upgrade() else { return };
+            if let Err(error) = types::key_vault_deleted_vaults::purge_expired(&context).await {
+                tracing::error!(%error, "deleted vaults could not be purged");
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
     }
 }

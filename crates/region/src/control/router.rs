@@ -145,7 +145,8 @@ impl Request_<'_> {
     async fn answer(context: &Arc<Context>, request: Request<Bytes>) -> Result<Reply, ArmError> {
         let caller = authenticate(context, request.headers())?;
         let (parts, body) = request.into_parts();
-        let segments = plain::segments(&parts.uri).ok_or_else(|| {
+        let segments = plain::segments(&parts.uri).filter(|s| s.iter().all(|s| !s.is_empty()));
+        let segments = segments.ok_or_else(|| {
             ArmError::bad_request("InvalidRequestUri", "The request URI is not valid.")
         })?;
         let query = Query(plain::query(&parts.uri));
@@ -248,7 +249,8 @@ impl Request_<'_> {
             Permission::Action(&action),
             scope,
         );
-        if allowed {
+        // Anybody in a tenant may read what its roles are.
+        if allowed || action == "Microsoft.Authorization/roleDefinitions/read" {
             return Ok(());
         }
         Err(ArmError::new(
@@ -287,8 +289,15 @@ impl Request_<'_> {
     async fn act(&self) -> Result<Reply, ArmError> {
         let registry = &self.context.registry;
         let (id, action) = self.deepest(|id| registry.get(id.kind()).is_some());
-        let Some(kind) = registry.get(id.kind()).filter(|_| !action.is_empty()) else {
-            return Err(ArmError::invalid_type(&self.lower.join("/")));
+        let foreign = action.strip_prefix("providers/");
+        let Some(kind) =
+            registry.get(id.kind()).filter(|_| !action.is_empty() && foreign.is_none())
+        else {
+            // `{namespace}/{type}/{name}/{type}/{name}`: the names are not part of the type.
+            let mut parts = foreign.unwrap_or(&action).split('/');
+            let namespace = parts.next().unwrap_or_default().to_owned();
+            let kinds: Vec<&str> = parts.step_by(2).collect();
+            return Err(ArmError::invalid_type(&format!("{namespace}/{}", kinds.join("/"))));
         };
         let verb = match self.verb {
             Verb::GET | Verb::HEAD => "read",

@@ -46,13 +46,69 @@ use serde_json::Value;
 use super::{Context, error::ArmError};
 use crate::store::{Batch, Resource};
 
+mod consumption_budgets;
+mod insights_action_groups;
+mod insights_autoscale_settings;
+mod insights_components;
+mod insights_diagnostic_settings;
+mod insights_metric_alerts;
+mod insights_scheduled_query_rules;
+pub(crate) mod key_vault_deleted_vaults;
+mod key_vault_secrets;
+mod key_vault_vaults;
+mod managed_identities;
+mod network;
+mod network_interfaces;
+mod network_private_dns_zone_groups;
+mod network_private_dns_zones;
+mod network_private_endpoints;
+mod network_record_sets;
+mod network_security_groups;
+mod network_security_rules;
+mod network_subnets;
+mod network_virtual_network_links;
+mod network_virtual_networks;
+mod operational_insights_workspaces;
+mod providers;
 mod resource_groups;
 pub(crate) mod role_assignments;
+mod role_definitions;
+mod stored;
+mod subscriptions;
 
 /// Every type and route of the region. One line each.
 pub(crate) fn register(types: &mut Registry) {
+    subscriptions::register(types);
+    providers::register(types);
     types.add(resource_groups::ResourceGroups);
     types.add(role_assignments::RoleAssignments);
+    types.add(role_definitions::RoleDefinitions);
+    types.add(managed_identities::UserAssignedIdentities);
+    types.add(network_virtual_networks::VirtualNetworks);
+    types.add(network_subnets::Subnets);
+    types.add(network_security_groups::SecurityGroups);
+    types.add(network_security_rules::SecurityRules);
+    types.add(network_private_endpoints::PrivateEndpoints);
+    types.add(network_private_dns_zone_groups::ZoneGroups);
+    types.add(network_interfaces::Interfaces);
+    types.add(network_private_dns_zones::Zones);
+    types.add(network_virtual_network_links::Links);
+    for records in network_record_sets::ALL {
+        types.add(records);
+    }
+    types.add(key_vault_vaults::KeyVaults);
+    key_vault_vaults::register(types);
+    types.add(key_vault_secrets::Secrets);
+    key_vault_deleted_vaults::register(types);
+    types.add(operational_insights_workspaces::Workspaces);
+    operational_insights_workspaces::register(types);
+    types.add(insights_components::Components);
+    types.add(insights_action_groups::ACTION_GROUPS);
+    types.add(insights_metric_alerts::METRIC_ALERTS);
+    types.add(insights_scheduled_query_rules::SCHEDULED_QUERY_RULES);
+    types.add(insights_autoscale_settings::AUTOSCALE_SETTINGS);
+    types.add(insights_diagnostic_settings::DIAGNOSTIC_SETTINGS);
+    types.add(consumption_budgets::BUDGETS);
 }
 
 /// Where resources of a type live.

@@ -1,0 +1,59 @@
+//! `Microsoft.Insights/diagnosticSettings`, an extension of any resource
+//! (<https://learn.microsoft.com/rest/api/monitor/diagnostic-settings>). Kept; logs stay where the
+//! region keeps them.
+
+use serde_json::{Value, json};
+
+use super::{Placement, Style, Write, stored::Stored};
+use crate::control::{
+    Context,
+    error::ArmError,
+    schema::{self, Schema},
+};
+
+/// Diagnostic settings.
+pub(super) const DIAGNOSTIC_SETTINGS: Stored = Stored {
+    kind: "Microsoft.Insights/diagnosticSettings",
+    api_versions: &["2021-05-01-preview"],
+    not_acted_upon: &["(all): nothing is forwarded"],
+    placement: Placement::None,
+    schema: Schema(&[
+        schema::text("workspaceId"),
+        schema::text("storageAccountId"),
+        schema::text("eventHubAuthorizationRuleId"),
+        schema::text("eventHubName"),
+        schema::text("marketplacePartnerId"),
+        schema::text("serviceBusRuleId"),
+        schema::text("logAnalyticsDestinationType"),
+        schema::array("logs").or_empty(),
+        schema::array("metrics").or_empty(),
+    ]),
+    provisioning_state: false,
+    style: Style::SyncOk,
+    settle,
+};
+
+fn settle(_: &Context, _: &Write<'_>, body: &mut Value) -> Result<(), ArmError> {
+    let properties = &mut body["properties"];
+    let sinks =
+        ["workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId"];
+    if sinks.iter().all(|sink| properties[*sink].as_str().is_none_or(str::is_empty)) {
+        return Err(ArmError::bad_request(
+            "BadRequest",
+            "At least one data sink needs to be specified.",
+        ));
+    }
+    for list in ["logs", "metrics"] {
+        for entry in properties[list].as_array_mut().into_iter().flatten() {
+            if !entry["enabled"].is_boolean() {
+                return Err(ArmError::invalid_content(format!(
+                    "Every entry of '{list}' needs 'enabled'"
+                )));
+            }
+            if entry.get("retentionPolicy").is_none_or(Value::is_null) {
+                entry["retentionPolicy"] = json!({ "enabled": false, "days": 0 });
+            }
+        }
+    }
+    Ok(())
+}
