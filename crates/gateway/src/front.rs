@@ -65,7 +65,7 @@ struct Route {
     cookies: Vec<HeaderValue>,
 }
 
-/// Answers a request to a site. `name` is the site's name in the table, `authority` what the client
+/// Answers a request to a site. `name` is the site's name in the table, `host` what the client
 /// calls it.
 ///
 /// Until the first `await` this counts the request on an instance of the table in force; the drain in
@@ -73,10 +73,13 @@ struct Route {
 pub(crate) async fn serve(
     connection: &Rc<Connection>,
     name: &str,
-    authority: &str,
+    host: &HeaderValue,
     site: Arc<Site>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    let Ok(authority) = host.to_str() else {
+        return pages::plain(StatusCode::BAD_REQUEST, "the Host field is not text");
+    };
     let (mut parts, incoming) = request.into_parts();
     let url = path_and_query(&parts.uri);
     if site.https_only && !connection.peer.tls {
@@ -89,11 +92,8 @@ pub(crate) async fn serve(
     let Some(route) = choose(&site, &parts.headers, url.query(), authority, secure, &[]) else {
         return pages::unavailable("The web app has no instance that can answer.");
     };
-    let Ok(host) = HeaderValue::from_str(authority) else {
-        return pages::plain(StatusCode::BAD_REQUEST, "the Host field is not a host name");
-    };
     let websocket = websocket_key(&parts);
-    headers::prepare_request(&mut parts.headers, &site, &host, url.as_str(), &connection.client);
+    headers::prepare_request(&mut parts.headers, &site, host, url.as_str(), &connection.client);
     if let Some(upgrade) = websocket {
         if !site.websockets {
             return pages::plain(StatusCode::FORBIDDEN, "WebSockets are off for this web app");

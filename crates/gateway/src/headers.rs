@@ -1,6 +1,10 @@
 //! Header fields: what is taken from a message when it is passed on, and what App Service adds.
 
-use std::{cell::Cell, net::SocketAddr};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -14,6 +18,24 @@ use crate::Site;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+const HOP_BY_HOP: [HeaderName; 7] = [
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Takes out the fields that are `unwanted`. Looking through the few that are there is cheaper than
+/// asking for each that should not be.
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| unwanted(name)).cloned() {
+        headers.remove(name);
+    }
+}
 
 /// Takes out what concerns one connection only (RFC 9110, 7.6.1).
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -32,17 +54,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
-        headers.remove(name);
-    }
+    strip(headers, |name| HOP_BY_HOP.contains(name));
 }
 
 const X_ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
@@ -85,19 +97,37 @@ pub(crate) struct ClientHeaders {
     ip: HeaderValue,
     port: HeaderValue,
     tls: Option<(HeaderValue, HeaderValue)>,
+    /// The site that the connection last asked for: its deployment and its host.
+    site: RefCell<Option<(Arc<Site>, HeaderValue, HeaderValue)>>,
+}
+
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 impl ClientHeaders {
     /// `tls` is the value of `X-Forwarded-TlsVersion` and of `X-ARR-SSL`.
     pub(crate) fn new(client: SocketAddr, tls: Option<(&str, &str)>) -> Self {
-        let value = |text: &str| {
-            HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
-        };
         Self {
             address: value(&client.to_string()),
             ip: value(&client.ip().to_string()),
             port: HeaderValue::from(client.port()),
             tls: tls.map(|(version, arr)| (value(version), value(arr))),
+            site: RefCell::default(),
+        }
+    }
+
+    fn site(&self, site: &Arc<Site>) -> (HeaderValue, HeaderValue) {
+        let mut last = self.site.borrow_mut();
+        match &*last {
+            Some((known, deployment, host)) if Arc::ptr_eq(known, site) => {
+                (deployment.clone(), host.clone())
+            }
+            _ => {
+                let (deployment, host) = (value(&site.deployment_id), value(&site.host));
+                *last = Some((site.clone(), deployment.clone(), host.clone()));
+                (deployment, host)
+            }
         }
     }
 }
@@ -111,7 +141,7 @@ impl ClientHeaders {
 /// `X-Forwarded-Proto`.
 pub(crate) fn prepare_request(
     headers: &mut HeaderMap,
-    site: &Site,
+    site: &Arc<Site>,
     host: &HeaderValue,
     url: &str,
     client: &ClientHeaders,
@@ -120,21 +150,19 @@ pub(crate) fn prepare_request(
     // The gateway answers `100 Continue` itself, once the instance reads the body.
     headers.remove(EXPECT);
     join_cookies(headers);
-    strip_disguised(headers);
-    for name in OURS {
-        headers.remove(name);
-    }
+    strip(headers, is_ours);
     let value =
         |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
     headers.insert(http::header::HOST, host.clone());
     headers.insert(MAX_FORWARDS, HeaderValue::from_static("10"));
-    headers.insert(X_ARR_LOG_ID, value(&log_id()));
+    headers.insert(X_ARR_LOG_ID, log_id());
     headers.insert(CLIENT_IP, client.address.clone());
     headers.insert(X_CLIENT_IP, client.ip.clone());
     headers.insert(X_CLIENT_PORT, client.port.clone());
     headers.insert(DISGUISED_HOST, host.clone());
-    headers.insert(X_SITE_DEPLOYMENT_ID, value(&site.deployment_id));
-    headers.insert(WAS_DEFAULT_HOSTNAME, value(&site.host));
+    let (deployment, default_host) = client.site(site);
+    headers.insert(X_SITE_DEPLOYMENT_ID, deployment);
+    headers.insert(WAS_DEFAULT_HOSTNAME, default_host);
     if let Some((version, arr)) = &client.tls {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
         headers.insert(X_APPSERVICE_PROTO, HeaderValue::from_static("https"));
@@ -176,21 +204,15 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out fields that a CGI-like environment cannot tell from ours: there `X_Forwarded_Proto` and
-/// `X-Forwarded-Proto` are both `HTTP_X_FORWARDED_PROTO`.
-fn strip_disguised(headers: &mut HeaderMap) {
-    let suspicious = |name: &HeaderName| {
-        name.as_str().contains('_') && {
-            let dashed = name.as_str().replace('_', "-");
-            dashed == X_FORWARDED_FOR.as_str() || OURS.iter().any(|ours| ours.as_str() == dashed)
-        }
-    };
-    if headers.keys().any(suspicious) {
-        let names: Vec<HeaderName> =
-            headers.keys().filter(|name| suspicious(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
+/// Whether a field is the front end's to set, or one that a CGI-like environment cannot tell from such
+/// a field: there `X_Forwarded_Proto` and `X-Forwarded-Proto` are both `HTTP_X_FORWARDED_PROTO`.
+fn is_ours(name: &HeaderName) -> bool {
+    if OURS.contains(name) {
+        return true;
+    }
+    name.as_str().contains('_') && {
+        let dashed = name.as_str().replace('_', "-");
+        dashed == X_FORWARDED_FOR.as_str() || OURS.iter().any(|ours| ours.as_str() == dashed)
     }
 }
 
@@ -228,16 +250,16 @@ pub(crate) fn random() -> u64 {
 }
 
 /// A random version-4 UUID.
-fn log_id() -> String {
-    let (a, b) = (random(), random());
-    format!(
-        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-        a >> 32,
-        (a >> 16) & 0xffff,
-        a & 0xfff,
-        (b >> 48) & 0x3fff | 0x8000,
-        b & 0xffff_ffff_ffff,
-    )
+fn log_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let random = u128::from(random()) << 64 | u128::from(random());
+    let mut id = *b"........-....-4...-....-............";
+    for (place, digit) in id.iter_mut().filter(|digit| **digit == b'.').enumerate() {
+        let nibble = (random >> (4 * place)) as usize & 0xf;
+        // The first after the version and its three digits is the variant: 8 to b.
+        *digit = DIGITS[if place == 15 { nibble & 3 | 8 } else { nibble }];
+    }
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
@@ -260,7 +282,7 @@ mod tests {
             ([192, 0, 2, 7], 4711).into(),
             tls.then_some(("1.3", "256|128|CN=a|CN=b")),
         );
-        let site = Site::new("notes", Some("staging"));
+        let site = Arc::new(Site::new("notes", Some("staging")));
         let host = HeaderValue::from_static("notes-staging.azurewebsites.net");
         prepare_request(&mut headers, &site, &host, "/a?b", &client);
         headers
@@ -342,8 +364,9 @@ mod tests {
     fn correlation_ids_are_uuids_and_differ() {
         let (a, b) = (log_id(), log_id());
         assert_ne!(a, b);
+        let a = a.to_str().expect("text");
         assert_eq!(a.len(), 36);
         assert_eq!(&a[14..15], "4");
-        assert!(matches!(&a[19..20], "8" | "9" | "a" | "b"));
+        assert!(matches!(&a[19..20], "8" | "9" | "a" | "b"), "{a}");
     }
 }

@@ -5,7 +5,6 @@ use std::{io, net::TcpListener, sync::Arc, thread, time::Duration};
 use tokio::{
     runtime,
     sync::{Semaphore, mpsc, oneshot},
-    task::LocalSet,
 };
 
 use crate::{
@@ -38,10 +37,23 @@ pub(crate) fn start(
     shared: Arc<Shared>,
 ) -> io::Result<mpsc::UnboundedSender<Command>> {
     let (sender, commands) = mpsc::unbounded_channel();
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    // Such a runtime stays on the thread it was made on.
+    let (started, outcome) = std::sync::mpsc::sync_channel(1);
     thread::Builder::new().name(format!("gateway-{number}")).spawn(move || {
-        LocalSet::new().block_on(&runtime, run(shared, commands));
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(runtime::LocalOptions::default());
+        match runtime {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(run(shared, commands));
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        }
     })?;
+    outcome.recv().map_err(io::Error::other)??;
     Ok(sender)
 }
 

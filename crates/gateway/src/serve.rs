@@ -1,7 +1,6 @@
 //! One connection of a client: what it speaks, and whom its requests are for.
 
 use std::{
-    borrow::Cow,
     cell::Cell,
     convert::Infallible,
     future::Future,
@@ -14,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Uri, Version, header::HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::HOST};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -344,11 +343,14 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
     if request.method() == Method::CONNECT {
         return connect(connection, request).await;
     }
-    let authority = match authority(&request) {
-        Ok(authority) => authority.into_owned(),
+    let authority_value = match authority(&request) {
+        Ok(authority) => authority,
         Err(why) => return pages::plain(StatusCode::BAD_REQUEST, why),
     };
-    let Some((host, port)) = names::split_authority(&authority) else {
+    let Ok(authority) = authority_value.to_str() else {
+        return pages::plain(StatusCode::BAD_REQUEST, "the Host field is not text");
+    };
+    let Some((host, port)) = names::split_authority(authority) else {
         return pages::plain(StatusCode::BAD_REQUEST, "the Host field is not a host name");
     };
     let host = names::canonical(host);
@@ -367,7 +369,7 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
     let target = connection.gateway.table().get(&name).cloned();
     match target {
         Some(Target::Site(site)) => {
-            front::serve(connection, &name, &authority, site, request).await
+            front::serve(connection, &name, &authority_value, site, request).await
         }
         Some(Target::Service(_)) if !connection.peer.tls => {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -406,19 +408,17 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
 
 /// Whom a request is for, as the client writes it. One answer only: what could be read in two ways is
 /// refused.
-fn authority(request: &Request<Incoming>) -> Result<Cow<'_, str>, &'static str> {
+fn authority(request: &Request<Incoming>) -> Result<HeaderValue, &'static str> {
     let mut hosts = request.headers().get_all(HOST).iter();
-    let host = match hosts.next().map(|host| host.to_str()) {
-        Some(Ok(host)) => Some(host),
-        Some(Err(_)) => return Err("the Host field is not text"),
-        None => None,
-    };
+    let host = hosts.next();
     if hosts.next().is_some() {
         return Err("there is more than one Host field");
     }
     let target = request.uri().authority().map(http::uri::Authority::as_str);
     match (request.version(), target, host) {
-        (Version::HTTP_2, Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => {
+        (Version::HTTP_2, Some(target), Some(host))
+            if !target.as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
+        {
             Err(":authority and Host differ")
         }
         // RFC 9112, 3.2.2: the request target wins over Host, which must be there all the same.
@@ -427,10 +427,10 @@ fn authority(request: &Request<Incoming>) -> Result<Cow<'_, str>, &'static str> 
             if request.uri().scheme_str() != Some("https")
                 || request.version() == Version::HTTP_2 =>
         {
-            Ok(Cow::Borrowed(target))
+            HeaderValue::from_str(target).map_err(|_| "the address is not text")
         }
         (_, Some(_), _) => Err("https is reached with CONNECT"),
-        (_, None, Some(host)) => Ok(Cow::Borrowed(host)),
+        (_, None, Some(host)) => Ok(host.clone()),
     }
 }
 

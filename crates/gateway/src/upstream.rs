@@ -232,8 +232,9 @@ pub(crate) struct Link {
     /// A second handle of the socket, to look at it while hyper owns the first.
     probe: std::net::TcpStream,
     idle_since: Instant,
-    /// Whether it has served a request before.
-    pub(crate) reused: bool,
+    /// Wakes whoever waits for an answer. It is armed once and looked at when it fires: setting it for
+    /// every request would cost more than the rest of the waiting.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 /// Connects to an instance.
@@ -264,7 +265,7 @@ pub(crate) async fn connect(
         trace,
         probe,
         idle_since: Instant::now(),
-        reused: false,
+        alarm: None,
     })
 }
 
@@ -301,7 +302,13 @@ impl Link {
         let response = self.sender.try_send_request(request);
         tokio::pin!(response);
         let mut ended = None;
-        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        let alarm = &mut self.alarm;
+        let due = tokio::time::Instant::from(last.get() + silence);
+        if let Some(alarm) = alarm
+            && alarm.deadline() > due
+        {
+            alarm.as_mut().reset(due);
+        }
         std::future::poll_fn(|cx| {
             if ended.is_none()
                 && let Poll::Ready(result) = Pin::new(&mut *self.connection).poll(cx)
@@ -317,7 +324,7 @@ impl Link {
                 return Poll::Ready(Err(self.trace.failure(error)));
             }
             loop {
-                let timer = timer.get_or_insert_with(|| {
+                let timer = alarm.get_or_insert_with(|| {
                     Box::pin(tokio::time::sleep_until((last.get() + silence).into()))
                 });
                 ready!(timer.as_mut().poll(cx));
@@ -345,7 +352,6 @@ impl Link {
             return;
         }
         self.idle_since = Instant::now();
-        self.reused = true;
         IDLE.with_borrow_mut(|idle| {
             let links = idle.entry(self.instance).or_default();
             if links.len() < IDLE_PER_INSTANCE {
