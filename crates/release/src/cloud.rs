@@ -329,9 +329,6 @@ impl Cloud {
                 format!("the job `{name} {arguments}` on {}: {}", self.host(place), run.status);
             return Err(Trouble::new(what).with_log(format!("the job's output (run {id})"), lines));
         }
-        for line in &lines {
-            step.output(line.clone());
-        }
         Ok(Ran { id, last_line: lines.last().cloned().unwrap_or_default() })
     }
 

@@ -144,7 +144,9 @@ impl Runtime for SandboxRuntime {
                     address: Some(lease.ip()),
                     python_bin: &choice.python.bin().to_string_lossy(),
                     python_version: &choice.python.to_string(),
-                    identity: identity.as_ref().map(|(endpoint, header)| (&**endpoint, header.expose())),
+                    identity: identity
+                        .as_ref()
+                        .map(|(endpoint, header)| (&**endpoint, header.expose())),
                     outside: &self.surroundings.environment(),
                 })
                 .into_iter()

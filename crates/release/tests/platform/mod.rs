@@ -1,6 +1,9 @@
 //! A scripted platform: what the release process can see of Azure, behind the real gateway with real
 //! TLS, with faults on order. A model, not a second region: deployments are names, a swap exchanges
 //! them.
+//!
+//! Also used by the tests of the `lazuli` binary.
+#![allow(dead_code)] // Each of its users needs a part of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -92,6 +95,10 @@ pub(crate) struct Platform {
     state: Arc<Mutex<State>>,
     pub(crate) cut: Arc<Notify>,
     pub(crate) client: Client,
+    /// Where the gateway listens.
+    pub(crate) proxy: String,
+    /// The CA to trust.
+    pub(crate) roots: String,
     _gateway: Arc<Gateway>,
     _dir: Arc<tempfile::TempDir>,
 }
@@ -135,13 +142,12 @@ impl Platform {
         listener.set_nonblocking(true).expect("non-blocking");
         let port = listener.local_addr().expect("an address").port();
         gateway.serve_machine(listener).expect("served");
-        let connection = Connection {
-            proxy: Some(format!("http://127.0.0.1:{port}")),
-            extra_roots: Some(roots),
-        };
+        let proxy = format!("http://127.0.0.1:{port}");
+        let connection =
+            Connection { proxy: Some(proxy.clone()), extra_roots: Some(roots.clone()) };
         let credential = Credential::client_secret("tenant", "client", Secret::new("secret"));
         let client = Client::new(&connection, credential).expect("a client");
-        Self { state, cut, client, _gateway: gateway, _dir: Arc::new(dir) }
+        Self { state, cut, client, proxy, roots, _gateway: gateway, _dir: Arc::new(dir) }
     }
 
     pub(crate) fn fault(&self, fault: Fault) {
@@ -289,7 +295,7 @@ impl State {
         if *method == Method::POST && path == "/api/publish" {
             let mut hash = DefaultHasher::new();
             body.hash(&mut hash);
-            let id = format!("deployment-{}", self.contents.len() + 1);
+            let id = format!("d{:09x}", self.contents.len() + 1);
             self.contents.insert(id.clone(), hash.finish());
             let worker = site == WORKER && self.faults.contains(&Fault::Worker);
             let built = !self.faults.contains(&Fault::Build) && !worker;
@@ -347,11 +353,18 @@ impl State {
             let output = format!("{base}/output/{run}");
             return json(200, &json!({ "id": run, "status": status, "output_url": output }));
         }
-        if path.starts_with("/output/") {
+        if let Some(run) = path.strip_prefix("/output/") {
+            let job = run.parse::<usize>().ok().and_then(|run| self.jobs.get(run - 1));
             return text(
                 200,
-                "[11/22/2026 21:00:00 > 1: SYS INFO] Status changed to Running\n\
-                              [11/22/2026 21:00:00 > 1: INFO] relation \"no_such_table\" does not exist\n",
+                if job.is_some_and(|(_, good)| *good) {
+                    "[11/22/2026 21:00:00 > 1: SYS INFO] Status changed to Running\n\
+                     [11/22/2026 21:00:00 > 1: INFO] migrate: staging\n\
+                     [11/22/2026 21:00:00 > 1: ERR ] INFO  [alembic] Running upgrade 0001 -> 0002\n"
+                } else {
+                    "[11/22/2026 21:00:00 > 1: SYS INFO] Status changed to Running\n\
+                     [11/22/2026 21:00:00 > 1: ERR ] relation \"no_such_table\" does not exist\n"
+                },
             );
         }
         if path == "/api/logs/docker" {
