@@ -174,12 +174,6 @@ impl AppService {
         let _ = tokio::time::timeout(limit, futures_util::future::join_all(ends)).await;
     }
 
-    /// A slot that has just got its record.
-    pub fn created(self: &Arc<Self>, key: &SlotKey) {
-        self.attend(key);
-        self.publish(&key.site);
-    }
-
     /// A slot whose record has changed.
     pub fn changed(self: &Arc<Self>, key: &SlotKey) {
         self.attend(key);
@@ -189,18 +183,23 @@ impl AppService {
         self.wake_site(&key.site);
     }
 
-    /// Ends a slot whose record is gone; resolves when nothing of it runs.
-    pub async fn deleted(self: &Arc<Self>, key: &SlotKey) {
-        self.publish(&key.site);
-        let Some(mut changes) = self.with_slot(key, |slot| slot.changes.subscribe()) else {
-            return;
-        };
-        self.wake(key);
-        // The sender goes with the slot.
-        while changes.changed().await.is_ok() {}
+    /// Ends a slot that is about to be deleted, and deletes what it kept; resolves when nothing of it
+    /// runs.
+    pub async fn remove(self: &Arc<Self>, key: &SlotKey) {
+        let changes = self.with_slot(key, |slot| {
+            slot.removed = true;
+            slot.changes.subscribe()
+        });
+        if let Some(mut changes) = changes {
+            self.publish(&key.site);
+            self.wake(key);
+            // The sender goes with the slot.
+            while changes.changed().await.is_ok() {}
+        }
         self.scm.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        for dir in [self.layout.logs(key)] {
-            let _ = std::fs::remove_dir_all(dir);
+        let _ = std::fs::remove_dir_all(self.layout.logs(key));
+        if let Some(record) = self.records.slot(key) {
+            let _ = std::fs::remove_dir_all(self.layout.volume(&record.volume));
         }
     }
 
@@ -239,12 +238,23 @@ impl AppService {
         Ok(())
     }
 
-    /// The references of a slot's settings and what became of them.
-    pub async fn references(&self, key: &SlotKey) -> BTreeMap<String, Resolution> {
+    /// The references of a slot's settings and connection strings, and what became of them.
+    pub async fn references(
+        &self,
+        key: &SlotKey,
+    ) -> (BTreeMap<String, Resolution>, BTreeMap<String, Resolution>) {
         match self.records.slot(key) {
-            Some(record) => self.resolve(key, &record, false).await.app_settings,
-            None => BTreeMap::new(),
+            Some(record) => {
+                let resolved = self.resolve(key, &record, false).await;
+                (resolved.app_settings, resolved.connection_strings)
+            }
+            None => Default::default(),
         }
+    }
+
+    /// How many instances a slot has.
+    pub fn count_of(&self, key: &SlotKey) -> usize {
+        self.records.slot(key).map_or(1, |record| self.count(&record))
     }
 
     /// What a slot's programs are started from now; `None` when it has nothing to run or is stopped.

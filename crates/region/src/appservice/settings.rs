@@ -345,6 +345,7 @@ pub(super) mod tests {
             tags: Map::new(),
             plan: "/subscriptions/s/resourceGroups/g/providers/Microsoft.Web/serverfarms/p".into(),
             identity: None,
+            wants_identity: false,
             running: true,
             restarts: 0,
             properties: Map::new(),

@@ -228,6 +228,9 @@ pub struct SlotRecord {
     /// The system-assigned identity, when there is one.
     #[serde(default)]
     pub identity: Option<SlotIdentity>,
+    /// Whether the client asked for one: it is made right after the record is.
+    #[serde(default)]
+    pub wants_identity: bool,
     /// Whether it should run (`start`/`stop`).
     pub running: bool,
     /// Bumped by `restart`: instances of an older number are replaced.

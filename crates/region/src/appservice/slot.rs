@@ -56,6 +56,8 @@ pub(super) struct SlotRuntime {
     pub(super) log: Arc<SlotLog>,
     pub(super) resolved: Option<Resolved>,
     pub(super) jobs: Continuous,
+    /// Set when the slot is being deleted: nothing of it runs any more, whatever its record says.
+    pub(super) removed: bool,
     /// Changes whenever something about the slot's instances did.
     pub(super) changes: watch::Sender<u64>,
 }
@@ -165,6 +167,7 @@ impl AppService {
                 log,
                 resolved: None,
                 jobs: Continuous::default(),
+                removed: false,
                 changes: watch::Sender::new(0),
             },
         );
@@ -210,7 +213,8 @@ impl AppService {
         let mut changes = Vec::new();
         for name in runtime.slots.keys() {
             let key = site.slot(name.clone());
-            let record = self.records.slot(&key);
+            let removed = runtime.slots.get(name).is_some_and(|slot| slot.removed);
+            let record = self.records.slot(&key).filter(|_| !removed);
             let target = record.map(|record| Target::Site(Arc::new(route(&key, &record, &pools))));
             let scm = target.is_some().then(|| self.scm(&key)).flatten();
             changes.push((key.host_name(), target));
@@ -301,7 +305,8 @@ impl AppService {
     }
 
     async fn desired(&self, key: &SlotKey) -> Desired {
-        let Some(record) = self.records.slot(key) else { return Desired::Absent };
+        let removed = self.with_slot(key, |slot| slot.removed).unwrap_or(true);
+        let Some(record) = self.records.slot(key).filter(|_| !removed) else { return Desired::Absent };
         if !record.running {
             return Desired::Nothing;
         }
@@ -387,6 +392,7 @@ impl AppService {
                 };
                 drop(standby);
                 self.end(key).await;
+                self.reconcile_jobs(key, None).await;
                 let mut sites = self.sites();
                 if let Some(site) = sites.get_mut(&key.site) {
                     self.publish_locked(&key.site, site);
@@ -544,10 +550,6 @@ async fn look_after(app: Weak<AppService>, key: SlotKey, wake: Arc<Notify>) {
         {
             let Some(app) = app.upgrade() else { return };
             if !app.reconcile(&key).await {
-                // It may have been created again meanwhile: whoever did sees it attended, or attends it.
-                if app.records.slot(&key).is_some() {
-                    app.attend(&key);
-                }
                 return;
             }
         }

@@ -75,6 +75,10 @@ pub(crate) mod role_assignments;
 mod role_definitions;
 mod stored;
 mod subscriptions;
+mod web;
+mod web_actions;
+mod web_serverfarms;
+mod web_sites;
 
 /// Every type and route of the region. One line each.
 pub(crate) fn register(types: &mut Registry) {
@@ -109,6 +113,7 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(insights_autoscale_settings::AUTOSCALE_SETTINGS);
     types.add(insights_diagnostic_settings::DIAGNOSTIC_SETTINGS);
     types.add(consumption_budgets::BUDGETS);
+    web::register(types);
 }
 
 /// Where resources of a type live.
