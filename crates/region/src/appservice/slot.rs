@@ -306,7 +306,9 @@ impl AppService {
 
     async fn desired(&self, key: &SlotKey) -> Desired {
         let removed = self.with_slot(key, |slot| slot.removed).unwrap_or(true);
-        let Some(record) = self.records.slot(key).filter(|_| !removed) else { return Desired::Absent };
+        let Some(record) = self.records.slot(key).filter(|_| !removed) else {
+            return Desired::Absent;
+        };
         if !record.running {
             return Desired::Nothing;
         }

@@ -16,8 +16,21 @@ use crate::{
 
 /// Versions of Microsoft.Web.
 pub(super) const VERSIONS: &[&str] = &[
-    "2025-03-01", "2024-11-01", "2024-04-01", "2023-12-01", "2023-01-01", "2022-09-01", "2022-03-01", "2021-03-01",
-    "2021-02-01", "2020-12-01", "2020-06-01", "2019-08-01", "2018-11-01", "2018-02-01", "2016-08-01",
+    "2025-03-01",
+    "2024-11-01",
+    "2024-04-01",
+    "2023-12-01",
+    "2023-01-01",
+    "2022-09-01",
+    "2022-03-01",
+    "2021-03-01",
+    "2021-02-01",
+    "2020-12-01",
+    "2020-06-01",
+    "2019-08-01",
+    "2018-11-01",
+    "2018-02-01",
+    "2016-08-01",
 ];
 
 /// The types and routes of Microsoft.Web.
@@ -38,17 +51,25 @@ pub(super) fn register(types: &mut Registry) {
     ] {
         types.route(Method::GET, path, None, web_app_stacks);
     }
-    for path in
-        ["/providers/microsoft.web/availablestacks", "/subscriptions/{}/providers/microsoft.web/availablestacks"]
-    {
+    for path in [
+        "/providers/microsoft.web/availablestacks",
+        "/subscriptions/{}/providers/microsoft.web/availablestacks",
+    ] {
         types.route(Method::GET, path, None, available_stacks);
     }
-    types.route(Method::GET, "/subscriptions/{}/providers/microsoft.web/georegions", None, geo_regions);
+    types.route(
+        Method::GET,
+        "/subscriptions/{}/providers/microsoft.web/georegions",
+        None,
+        geo_regions,
+    );
 }
 
 /// The running App Service.
 pub(super) fn app(context: &Context) -> Result<&Arc<AppService>, ArmError> {
-    context.handle::<Arc<AppService>>().ok_or_else(|| ArmError::internal(&"App Service is not part of this region"))
+    context
+        .handle::<Arc<AppService>>()
+        .ok_or_else(|| ArmError::internal(&"App Service is not part of this region"))
 }
 
 /// A site as it is shown in lists that are not its own.
@@ -66,9 +87,11 @@ pub(super) fn internal(error: &dyn std::fmt::Display) -> ArmError {
 
 pub(super) fn record_error(error: &RecordError) -> ArmError {
     match error {
-        RecordError::NotFound(what) => {
-            ArmError::new(http::StatusCode::NOT_FOUND, "ResourceNotFound", format!("{what} was not found."))
-        }
+        RecordError::NotFound(what) => ArmError::new(
+            http::StatusCode::NOT_FOUND,
+            "ResourceNotFound",
+            format!("{what} was not found."),
+        ),
         RecordError::Refused(why) => ArmError::bad_request("BadRequest", why.clone()),
         RecordError::Store(error) => error.clone().into(),
         RecordError::Damaged(..) => ArmError::internal(error),
@@ -82,7 +105,8 @@ pub(super) fn text_of(value: &Value, name: &str) -> Result<String, ArmError> {
         Value::Null => Ok(String::new()),
         Value::Bool(_) | Value::Number(_) => Ok(value.to_string()),
         Value::Array(_) | Value::Object(_) => {
-            Err(ArmError::invalid_content(format!("The value of '{name}' must be a string")).at(name))
+            Err(ArmError::invalid_content(format!("The value of '{name}' must be a string"))
+                .at(name))
         }
     }
 }
@@ -122,7 +146,10 @@ fn check_name_availability<'a>(
 
 const PYTHONS: &[&str] = &["3.14", "3.13", "3.12", "3.11", "3.10", "3.9"];
 
-fn web_app_stacks<'a>(_: &'a Arc<Context>, _: &'a Call<'a>) -> BoxFuture<'a, Result<Reply, ArmError>> {
+fn web_app_stacks<'a>(
+    _: &'a Arc<Context>,
+    _: &'a Call<'a>,
+) -> BoxFuture<'a, Result<Reply, ArmError>> {
     let minors: Vec<Value> = PYTHONS
         .iter()
         .map(|version| {
@@ -150,10 +177,15 @@ fn web_app_stacks<'a>(_: &'a Arc<Context>, _: &'a Call<'a>) -> BoxFuture<'a, Res
             "majorVersions": [{ "displayText": "Python 3", "value": "3", "minorVersions": minors }],
         },
     });
-    Box::pin(async move { Ok(Reply::ok(json!({ "value": [stack], "nextLink": null, "id": null }))) })
+    Box::pin(
+        async move { Ok(Reply::ok(json!({ "value": [stack], "nextLink": null, "id": null }))) },
+    )
 }
 
-fn available_stacks<'a>(_: &'a Arc<Context>, _: &'a Call<'a>) -> BoxFuture<'a, Result<Reply, ArmError>> {
+fn available_stacks<'a>(
+    _: &'a Arc<Context>,
+    _: &'a Call<'a>,
+) -> BoxFuture<'a, Result<Reply, ArmError>> {
     let minors: Vec<Value> = PYTHONS
         .iter()
         .map(|version| json!({ "displayVersion": version, "runtimeVersion": format!("PYTHON|{version}"), "isDefault": false }))
@@ -165,10 +197,15 @@ fn available_stacks<'a>(_: &'a Arc<Context>, _: &'a Call<'a>) -> BoxFuture<'a, R
             "majorVersions": [{ "displayVersion": "Python 3", "runtimeVersion": "PYTHON|3", "minorVersions": minors }],
         },
     });
-    Box::pin(async move { Ok(Reply::ok(json!({ "value": [stack], "nextLink": null, "id": null }))) })
+    Box::pin(
+        async move { Ok(Reply::ok(json!({ "value": [stack], "nextLink": null, "id": null }))) },
+    )
 }
 
-fn geo_regions<'a>(_: &'a Arc<Context>, call: &'a Call<'a>) -> BoxFuture<'a, Result<Reply, ArmError>> {
+fn geo_regions<'a>(
+    _: &'a Arc<Context>,
+    call: &'a Call<'a>,
+) -> BoxFuture<'a, Result<Reply, ArmError>> {
     let regions: Vec<Value> = crate::tenancy::LOCATIONS
         .iter()
         .map(|(name, display)| {
@@ -180,5 +217,7 @@ fn geo_regions<'a>(_: &'a Arc<Context>, call: &'a Call<'a>) -> BoxFuture<'a, Res
             })
         })
         .collect();
-    Box::pin(async move { Ok(Reply::ok(json!({ "value": regions, "nextLink": null, "id": null }))) })
+    Box::pin(
+        async move { Ok(Reply::ok(json!({ "value": regions, "nextLink": null, "id": null }))) },
+    )
 }

@@ -25,7 +25,8 @@ use crate::{
 };
 
 /// How a swap is answered: 202 with `Location`.
-const SWAP: LongRunning = LongRunning { statuses: "operations", results: "operationresults", ..LongRunning::LOCATION };
+const SWAP: LongRunning =
+    LongRunning { statuses: "operations", results: "operationresults", ..LongRunning::LOCATION };
 
 struct Asked<'a> {
     context: &'a Arc<Context>,
@@ -38,7 +39,8 @@ struct Asked<'a> {
 /// Answers a request below a site or slot.
 pub(super) async fn act(context: &Arc<Context>, call: &Call<'_>) -> Result<Reply, ArmError> {
     let app = app(context)?;
-    let key = crate::appservice::records::slot_key(&call.id).ok_or_else(|| ArmError::not_found(&call.id))?;
+    let key = crate::appservice::records::slot_key(&call.id)
+        .ok_or_else(|| ArmError::not_found(&call.id))?;
     let record = app.records.slot(&key).ok_or_else(|| ArmError::not_found(&call.id))?;
     let asked = Asked { context, app, call, key, record };
     let path: Vec<&str> = call.action.split('/').collect();
@@ -49,23 +51,38 @@ pub(super) async fn act(context: &Arc<Context>, call: &Call<'_>) -> Result<Reply
         [action] if verb == Method::POST => asked.action(action).await,
         ["instances"] if verb == Method::GET => Ok(list(asked.instances())),
         ["instances", id] if verb == Method::GET => {
-            let found = asked.instances().into_iter().find(|one| one["name"].as_str().is_some_and(|n| n == *id));
+            let found = asked
+                .instances()
+                .into_iter()
+                .find(|one| one["name"].as_str().is_some_and(|n| n == *id));
             found.map(Reply::ok).ok_or_else(|| ArmError::not_found(&call.id))
         }
         ["deployments"] if verb == Method::GET => Ok(list(asked.deployments())),
         ["deployments", id] if verb == Method::GET => asked.deployment(id),
         ["deployments", id, "log"] if verb == Method::GET => {
             let entries = app.deployment_log(&asked.key, id, None);
-            entries.map(|entries| Reply::ok(json!({ "value": entries }))).ok_or_else(|| asked.missing("deployments", id))
+            entries
+                .map(|entries| Reply::ok(json!({ "value": entries })))
+                .ok_or_else(|| asked.missing("deployments", id))
         }
         ["deploymentstatus"] if verb == Method::GET => {
             let count = app.count_of(&asked.key);
             let all = app.deployments(&asked.key);
-            Ok(list(all.iter().map(|one| asked.child("deploymentStatus", &one.id, one.to_arm_status(count))).collect()))
+            Ok(list(
+                all.iter()
+                    .map(|one| asked.child("deploymentStatus", &one.id, one.to_arm_status(count)))
+                    .collect(),
+            ))
         }
         ["deploymentstatus", id] if verb == Method::GET => {
-            let one = app.deployment(&asked.key, id).ok_or_else(|| asked.missing("deploymentStatus", id))?;
-            Ok(Reply::ok(asked.child("deploymentStatus", &one.id, one.to_arm_status(app.count_of(&asked.key)))))
+            let one = app
+                .deployment(&asked.key, id)
+                .ok_or_else(|| asked.missing("deploymentStatus", id))?;
+            Ok(Reply::ok(asked.child(
+                "deploymentStatus",
+                &one.id,
+                one.to_arm_status(app.count_of(&asked.key)),
+            )))
         }
         ["basicpublishingcredentialspolicies", rest @ ..] => asked.policies(rest).await,
         ["hostnamebindings"] if verb == Method::GET => Ok(list(vec![asked.host_binding()])),
@@ -93,9 +110,9 @@ pub(super) async fn act(context: &Arc<Context>, call: &Call<'_>) -> Result<Reply
             Ok(Reply::ok(Value::Null))
         }
         ["continuouswebjobs", name, "start" | "stop"] if verb == Method::POST => {
-            app.set_continuous(&asked.key, name, path[2] == "start")
-                .await
-                .map_err(|error| ArmError::new(StatusCode::NOT_FOUND, "NotFound", error.to_string()))?;
+            app.set_continuous(&asked.key, name, path[2] == "start").await.map_err(|error| {
+                ArmError::new(StatusCode::NOT_FOUND, "NotFound", error.to_string())
+            })?;
             Ok(Reply::ok(Value::Null))
         }
         _ if verb == Method::GET || verb == Method::HEAD => Err(ArmError::new(
@@ -128,7 +145,11 @@ impl Asked<'_> {
     }
 
     fn missing(&self, kind: &str, name: &str) -> ArmError {
-        ArmError::new(StatusCode::NOT_FOUND, "NotFound", format!("'{kind}/{name}' of '{}' was not found.", self.call.id))
+        ArmError::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("'{kind}/{name}' of '{}' was not found.", self.call.id),
+        )
     }
 
     fn web(&self) -> Value {
@@ -153,11 +174,9 @@ impl Asked<'_> {
 
     /// `properties` of the body.
     fn properties(&self) -> Result<&Map<String, Value>, ArmError> {
-        self.call
-            .body
-            .get("properties")
-            .and_then(Value::as_object)
-            .ok_or_else(|| ArmError::invalid_content("Required property 'properties' not found in JSON"))
+        self.call.body.get("properties").and_then(Value::as_object).ok_or_else(|| {
+            ArmError::invalid_content("Required property 'properties' not found in JSON")
+        })
     }
 
     async fn config(&self, path: &[&str]) -> Result<Reply, ArmError> {
@@ -254,8 +273,15 @@ impl Asked<'_> {
 
     /// The same request with the record as it is now.
     fn again(&self) -> Result<Asked<'_>, ArmError> {
-        let record = self.app.records.slot(&self.key).ok_or_else(|| ArmError::not_found(&self.call.id))?;
-        Ok(Asked { context: self.context, app: self.app, call: self.call, key: self.key.clone(), record })
+        let record =
+            self.app.records.slot(&self.key).ok_or_else(|| ArmError::not_found(&self.call.id))?;
+        Ok(Asked {
+            context: self.context,
+            app: self.app,
+            call: self.call,
+            key: self.key.clone(),
+            record,
+        })
     }
 
     fn settings(&self) -> Reply {
@@ -321,13 +347,21 @@ impl Asked<'_> {
             // null means none.
             given.retain(|_, value| !value.is_null());
         }
-        let sticky: StickyNames =
-            serde_json::from_value(given).map_err(|error| ArmError::invalid_content(error.to_string()))?;
+        let sticky: StickyNames = serde_json::from_value(given)
+            .map_err(|error| ArmError::invalid_content(error.to_string()))?;
         loop {
-            let versioned = self.app.records.versioned(&self.key).ok_or_else(|| ArmError::not_found(&self.call.id))?;
+            let versioned = self
+                .app
+                .records
+                .versioned(&self.key)
+                .ok_or_else(|| ArmError::not_found(&self.call.id))?;
             let mut batch = Batch::new();
             batch.expect(&self.call.id, Expect::Etag(versioned.etag.clone()));
-            self.app.records.put_site(&mut batch, &self.key.site, &SiteRecord { sticky: sticky.clone() });
+            self.app.records.put_site(
+                &mut batch,
+                &self.key.site,
+                &SiteRecord { sticky: sticky.clone() },
+            );
             match self.app.records.store().commit(batch).await {
                 Err(StoreError::Conflict(_)) => {}
                 other => {
@@ -349,7 +383,8 @@ impl Asked<'_> {
             return Err(ArmError::method_not_allowed(&self.call.method));
         }
         let (settings, strings) = self.app.references(&self.key).await;
-        let found: BTreeMap<String, Resolution> = if what == "appsettings" { settings } else { strings };
+        let found: BTreeMap<String, Resolution> =
+            if what == "appsettings" { settings } else { strings };
         let raw = |name: &str| match what {
             "appsettings" => self.record.app_settings.get(name).cloned(),
             _ => self.record.connection_strings.get(name).map(|string| string.value.clone()),
@@ -366,10 +401,13 @@ impl Asked<'_> {
         };
         match path {
             [] | ["refresh"] => {
-                let all: Vec<Value> = found.iter().map(|(name, resolution)| show(name, resolution)).collect();
+                let all: Vec<Value> =
+                    found.iter().map(|(name, resolution)| show(name, resolution)).collect();
                 let by_name: Map<String, Value> = found
                     .iter()
-                    .map(|(name, resolution)| (name.clone(), resolution.to_arm(&raw(name).unwrap_or_default())))
+                    .map(|(name, resolution)| {
+                        (name.clone(), resolution.to_arm(&raw(name).unwrap_or_default()))
+                    })
                     .collect();
                 Ok(Reply::ok(json!({
                     "id": format!("{}/config/configreferences/{what}", self.call.id),
@@ -393,11 +431,17 @@ impl Asked<'_> {
     async fn action(&self, action: &str) -> Result<Reply, ArmError> {
         match action {
             "start" => {
-                self.app.set_running(&self.key, true).await.map_err(|error| record_error(&error))?;
+                self.app
+                    .set_running(&self.key, true)
+                    .await
+                    .map_err(|error| record_error(&error))?;
                 Ok(Reply::ok(Value::Null))
             }
             "stop" => {
-                self.app.set_running(&self.key, false).await.map_err(|error| record_error(&error))?;
+                self.app
+                    .set_running(&self.key, false)
+                    .await
+                    .map_err(|error| record_error(&error))?;
                 Ok(Reply::ok(Value::Null))
             }
             "restart" => {
@@ -407,11 +451,17 @@ impl Asked<'_> {
             "slotsswap" => self.swap(),
             "applyslotconfig" => {
                 let target = self.target_slot()?;
-                self.app.apply_slot_config(&self.key, &target).await.map_err(|error| web_sites::swap_error(&error))?;
+                self.app
+                    .apply_slot_config(&self.key, &target)
+                    .await
+                    .map_err(|error| web_sites::swap_error(&error))?;
                 Ok(Reply::ok(Value::Null))
             }
             "resetslotconfig" => {
-                self.app.reset_slot_config(&self.key).await.map_err(|error| web_sites::swap_error(&error))?;
+                self.app
+                    .reset_slot_config(&self.key)
+                    .await
+                    .map_err(|error| web_sites::swap_error(&error))?;
                 Ok(Reply::ok(Value::Null))
             }
             "slotsdiffs" => self.differences(),
@@ -423,7 +473,9 @@ impl Asked<'_> {
 
     fn target_slot(&self) -> Result<SlotName, ArmError> {
         let name = self.call.body["targetSlot"].as_str().filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| ArmError::invalid_content("Required property 'targetSlot' not found in JSON"))?;
+        let name = name.ok_or_else(|| {
+            ArmError::invalid_content("Required property 'targetSlot' not found in JSON")
+        })?;
         let slot = SlotName::new(name);
         if self.app.records.slot(&self.key.site.slot(slot.clone())).is_none() {
             return Err(ArmError::new(
@@ -438,7 +490,10 @@ impl Asked<'_> {
     fn swap(&self) -> Result<Reply, ArmError> {
         let other = self.target_slot()?;
         if other == self.key.slot {
-            return Err(ArmError::bad_request("BadRequest", "A slot cannot be swapped with itself."));
+            return Err(ArmError::bad_request(
+                "BadRequest",
+                "A slot cannot be swapped with itself.",
+            ));
         }
         // What a swap leaves is the same either way round; production is always the side that is
         // switched to warm instances.
@@ -453,7 +508,11 @@ impl Asked<'_> {
 
     fn differences(&self) -> Result<Reply, ArmError> {
         let target = self.target_slot()?;
-        let other = self.app.records.slot(&self.key.site.slot(target)).ok_or_else(|| ArmError::not_found(&self.call.id))?;
+        let other = self
+            .app
+            .records
+            .slot(&self.key.site.slot(target))
+            .ok_or_else(|| ArmError::not_found(&self.call.id))?;
         let sticky = self.app.records.site(&self.key.site).sticky;
         let rows = swap::differences(&self.record, &other, &sticky)
             .into_iter()
@@ -486,20 +545,24 @@ impl Asked<'_> {
             .filter(|member| !member.id.is_empty())
             .map(|member| {
                 let counters = member.instance.as_ref().map(|instance| instance.counters());
-                self.child("instances", &member.id, json!({
-                    "state": member.phase.to_string(),
-                    "statusUrl": format!("https://{}/", self.key.host_name()),
-                    "healthCheckUrl": self.record.config_str("healthCheckPath"),
-                    "detectorUrl": null,
-                    "consoleUrl": null,
-                    "containers": {},
-                    "machineName": crate::appservice::logs::short(&member.id),
-                    "startSeconds": member.took.map(|took| took.as_secs_f64()),
-                    "inFlight": counters.as_ref().map(|counters| counters.in_flight),
-                    "requests": counters.as_ref().map(|counters| counters.requests),
-                    "errors5xx": counters.as_ref().map(|counters| counters.status[4]),
-                    "lastError": member.failure.map(|failure| failure.to_string()),
-                }))
+                self.child(
+                    "instances",
+                    &member.id,
+                    json!({
+                        "state": member.phase.to_string(),
+                        "statusUrl": format!("https://{}/", self.key.host_name()),
+                        "healthCheckUrl": self.record.config_str("healthCheckPath"),
+                        "detectorUrl": null,
+                        "consoleUrl": null,
+                        "containers": {},
+                        "machineName": crate::appservice::logs::short(&member.id),
+                        "startSeconds": member.took.map(|took| took.as_secs_f64()),
+                        "inFlight": counters.as_ref().map(|counters| counters.in_flight),
+                        "requests": counters.as_ref().map(|counters| counters.requests),
+                        "errors5xx": counters.as_ref().map(|counters| counters.status[4]),
+                        "lastError": member.failure.map(|failure| failure.to_string()),
+                    }),
+                )
             })
             .collect()
     }
@@ -509,12 +572,19 @@ impl Asked<'_> {
         self.app
             .deployments(&self.key)
             .iter()
-            .map(|one| self.child("deployments", &one.id, one.to_kudu(&self.key, active.as_ref() == Some(&one.id))))
+            .map(|one| {
+                self.child(
+                    "deployments",
+                    &one.id,
+                    one.to_kudu(&self.key, active.as_ref() == Some(&one.id)),
+                )
+            })
             .collect()
     }
 
     fn deployment(&self, id: &str) -> Result<Reply, ArmError> {
-        let one = self.app.deployment(&self.key, id).ok_or_else(|| self.missing("deployments", id))?;
+        let one =
+            self.app.deployment(&self.key, id).ok_or_else(|| self.missing("deployments", id))?;
         let active = self.record.deployment.as_ref().is_some_and(|active| active.id == one.id);
         Ok(Reply::ok(self.child("deployments", &one.id, one.to_kudu(&self.key, active))))
     }
@@ -530,10 +600,14 @@ impl Asked<'_> {
             [] if self.call.method == Method::GET => {
                 Ok(list(["ftp", "scm"].iter().map(|name| show(&self.record, name)).collect()))
             }
-            [name @ ("ftp" | "scm")] if self.call.method == Method::GET => Ok(Reply::ok(show(&self.record, name))),
+            [name @ ("ftp" | "scm")] if self.call.method == Method::GET => {
+                Ok(Reply::ok(show(&self.record, name)))
+            }
             [name @ ("ftp" | "scm")] if self.call.method == Method::PUT => {
                 let allow = self.properties()?.get("allow").and_then(Value::as_bool);
-                let allow = allow.ok_or_else(|| ArmError::invalid_content("'properties.allow' must be true or false"))?;
+                let allow = allow.ok_or_else(|| {
+                    ArmError::invalid_content("'properties.allow' must be true or false")
+                })?;
                 self.update(|record| {
                     record.basic_auth.insert((*name).to_owned(), allow);
                 })
@@ -546,21 +620,30 @@ impl Asked<'_> {
 
     fn host_binding(&self) -> Value {
         let host = self.key.host_name();
-        self.child("hostNameBindings", &host, json!({
-            "siteName": self.key.label(),
-            "domainId": null,
-            "hostNameType": "Verified",
-            "azureResourceName": null,
-            "customHostNameDnsRecordType": null,
-            "sslState": null,
-            "thumbprint": null,
-        }))
+        self.child(
+            "hostNameBindings",
+            &host,
+            json!({
+                "siteName": self.key.label(),
+                "domainId": null,
+                "hostNameType": "Verified",
+                "azureResourceName": null,
+                "customHostNameDnsRecordType": null,
+                "sslState": null,
+                "thumbprint": null,
+            }),
+        )
     }
 
     async fn network(&self) -> Result<Reply, ArmError> {
         let show = |record: &SlotRecord| {
-            let subnet = record.properties.get("virtualNetworkSubnetId").cloned().unwrap_or_default();
-            Reply::ok(self.child("networkConfig", "virtualNetwork", json!({ "subnetResourceId": subnet, "swiftSupported": true })))
+            let subnet =
+                record.properties.get("virtualNetworkSubnetId").cloned().unwrap_or_default();
+            Reply::ok(self.child(
+                "networkConfig",
+                "virtualNetwork",
+                json!({ "subnetResourceId": subnet, "swiftSupported": true }),
+            ))
         };
         let set = |subnet: Value| {
             self.update(move |record| {
@@ -570,7 +653,8 @@ impl Asked<'_> {
         match self.call.method {
             Method::GET => Ok(show(&self.record)),
             Method::PUT | Method::PATCH => {
-                let subnet = self.properties()?.get("subnetResourceId").cloned().unwrap_or_default();
+                let subnet =
+                    self.properties()?.get("subnetResourceId").cloned().unwrap_or_default();
                 set(subnet).await?;
                 self.again().map(|asked| show(&asked.record))
             }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use lazuli_azure::ResourceId;
 use serde_json::{Value, json};
 
-use super::{Call, ResourceType, Reply, Style, Write};
+use super::{Call, Reply, ResourceType, Style, Write};
 use crate::{
     appservice::{
         AppService,
@@ -81,7 +81,14 @@ impl ResourceType for Serverfarms {
     }
 
     fn not_acted_upon(&self) -> &'static [&'static str] {
-        &["zoneRedundant", "elasticScaleEnabled", "maximumElasticWorkerCount", "hyperV", "isXenon", "isSpot"]
+        &[
+            "zoneRedundant",
+            "elasticScaleEnabled",
+            "maximumElasticWorkerCount",
+            "hyperV",
+            "isXenon",
+            "isSpot",
+        ]
     }
 
     fn check_name(&self, name: &str) -> Result<(), ArmError> {
@@ -89,7 +96,12 @@ impl ResourceType for Serverfarms {
             .map_err(|()| names::invalid(PLAN_KIND, name, "1 to 60 letters, digits, '-' or '_'"))
     }
 
-    fn desired(&self, context: &Context, write: &Write<'_>, _: &mut Batch) -> Result<Value, ArmError> {
+    fn desired(
+        &self,
+        context: &Context,
+        write: &Write<'_>,
+        _: &mut Batch,
+    ) -> Result<Value, ArmError> {
         let mut body = SCHEMA.apply(write)?;
         let asked = body["sku"]["name"].as_str().unwrap_or_default().to_owned();
         let size = SIZES.iter().find_map(|(names, tier, family, most)| {
@@ -98,7 +110,10 @@ impl ResourceType for Serverfarms {
         });
         let (name, tier, family, most) = size.ok_or_else(|| {
             let known: Vec<_> = SIZES.iter().flat_map(|(names, ..)| *names).copied().collect();
-            ArmError::invalid_value("sku.name", format!("The sku '{asked}' is not valid. Valid ones are: {}.", known.join(", ")))
+            ArmError::invalid_value(
+                "sku.name",
+                format!("The sku '{asked}' is not valid. Valid ones are: {}.", known.join(", ")),
+            )
         })?;
         if body["properties"]["reserved"] == json!(false) {
             return Err(ArmError::invalid_value(
@@ -149,7 +164,9 @@ impl ResourceType for Serverfarms {
             "freeOfferExpirationTime": null,
             "kubeEnvironmentProfile": null,
         });
-        if let (Some(properties), Value::Object(computed)) = (body["properties"].as_object_mut(), computed) {
+        if let (Some(properties), Value::Object(computed)) =
+            (body["properties"].as_object_mut(), computed)
+        {
             properties.extend(computed);
         }
         Ok(body)
@@ -159,7 +176,11 @@ impl ResourceType for Serverfarms {
         Style::SyncOk
     }
 
-    fn provision<'a>(&'a self, context: &'a Arc<Context>, _: &'a ResourceId) -> BoxFuture<'a, Result<(), ArmError>> {
+    fn provision<'a>(
+        &'a self,
+        context: &'a Arc<Context>,
+        _: &'a ResourceId,
+    ) -> BoxFuture<'a, Result<(), ArmError>> {
         Box::pin(async move {
             if let Some(app) = context.handle::<Arc<AppService>>() {
                 app.plan_changed();
@@ -174,7 +195,12 @@ impl ResourceType for Serverfarms {
         body
     }
 
-    fn deletable(&self, context: &Context, resource: &Resource, _: &mut Batch) -> Result<(), ArmError> {
+    fn deletable(
+        &self,
+        context: &Context,
+        resource: &Resource,
+        _: &mut Batch,
+    ) -> Result<(), ArmError> {
         let sites = sites_on(context, &resource.id);
         if sites.is_empty() {
             return Ok(());
@@ -190,19 +216,27 @@ impl ResourceType for Serverfarms {
         ))
     }
 
-    fn act<'a>(&'a self, context: &'a Arc<Context>, call: &'a Call<'a>) -> BoxFuture<'a, Result<Reply, ArmError>> {
+    fn act<'a>(
+        &'a self,
+        context: &'a Arc<Context>,
+        call: &'a Call<'a>,
+    ) -> BoxFuture<'a, Result<Reply, ArmError>> {
         Box::pin(async move {
             match (&call.method, call.action.as_str()) {
                 (&http::Method::GET, "sites") => {
-                    let sites: Vec<Value> =
-                        sites_on(context, &call.id).iter().map(|site| super::web::shown(context, site)).collect();
+                    let sites: Vec<Value> = sites_on(context, &call.id)
+                        .iter()
+                        .map(|site| super::web::shown(context, site))
+                        .collect();
                     Ok(Reply::ok(json!({ "value": sites })))
                 }
                 (&http::Method::POST, "restartsites") => {
                     let app = super::web::app(context)?;
                     for site in sites_on(context, &call.id) {
                         if let Some(key) = crate::appservice::records::slot_key(&site.id) {
-                            app.restart(&key).await.map_err(|error| super::web::record_error(&error))?;
+                            app.restart(&key)
+                                .await
+                                .map_err(|error| super::web::record_error(&error))?;
                         }
                     }
                     Ok(Reply::no_content())
@@ -216,7 +250,8 @@ impl ResourceType for Serverfarms {
 fn of_kind(context: &Context, kind: &str, plan: &ResourceId) -> Vec<Arc<Resource>> {
     let mut found = context.store.list(kind, &ResourceId::root());
     found.retain(|site| {
-        site.text("/properties/serverFarmId").and_then(|id| ResourceId::parse(id).ok()).as_ref() == Some(plan)
+        site.text("/properties/serverFarmId").and_then(|id| ResourceId::parse(id).ok()).as_ref()
+            == Some(plan)
     });
     found
 }

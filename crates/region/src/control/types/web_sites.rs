@@ -18,7 +18,9 @@ use crate::{
         AppService,
         records::{PLAN_KIND, SITE_KIND, SLOT_KIND, slot_key},
         render::{self, Default},
-        site::{ConnectionString, SiteKey, SlotIdentity, SlotKey, SlotName, SlotRecord, valid_name},
+        site::{
+            ConnectionString, SiteKey, SlotIdentity, SlotKey, SlotName, SlotRecord, valid_name,
+        },
         swapping::SwapError,
     },
     control::{Context, error::ArmError},
@@ -51,7 +53,12 @@ macro_rules! site_like {
             fn check_name(&self, name: &str) -> Result<(), ArmError> {
                 check_name($kind, name)
             }
-            fn desired(&self, context: &Context, write: &Write<'_>, batch: &mut Batch) -> Result<Value, ArmError> {
+            fn desired(
+                &self,
+                context: &Context,
+                write: &Write<'_>,
+                batch: &mut Batch,
+            ) -> Result<Value, ArmError> {
                 desired(context, write, batch)
             }
             fn write_style(&self, _: &Write<'_>) -> Style {
@@ -87,7 +94,11 @@ macro_rules! site_like {
                     if let Some(key) = slot_key(&resource.id) {
                         app(context)?.remove(&key).await;
                     }
-                    context.identity.delete_identity(&resource.id).await.map_err(|error| internal(&error))
+                    context
+                        .identity
+                        .delete_identity(&resource.id)
+                        .await
+                        .map_err(|error| internal(&error))
                 })
             }
             fn act<'a>(
@@ -163,7 +174,10 @@ fn desired(context: &Context, write: &Write<'_>, batch: &mut Batch) -> Result<Va
     };
     let creates = existing.is_none();
     if key.slot == SlotName::Production && write.id.is(SLOT_KIND) {
-        return Err(ArmError::bad_request("BadRequest", "The slot name 'production' is reserved for the site itself."));
+        return Err(ArmError::bad_request(
+            "BadRequest",
+            "The slot name 'production' is reserved for the site itself.",
+        ));
     }
     let now = jiff::Timestamp::now().to_string();
     let mut record = existing.clone().unwrap_or_else(|| SlotRecord {
@@ -193,8 +207,15 @@ fn desired(context: &Context, write: &Write<'_>, batch: &mut Batch) -> Result<Va
         location.clone_into(&mut record.location);
     }
     if let Some(kind) = body["kind"].as_str() {
-        if !kind.split(',').any(|part| part.trim().eq_ignore_ascii_case("linux")) && kind.contains("container") {
-            return Err(ArmError::invalid_value("kind", format!("The kind '{kind}' is not available here: this region runs Python on Linux.")));
+        if !kind.split(',').any(|part| part.trim().eq_ignore_ascii_case("linux"))
+            && kind.contains("container")
+        {
+            return Err(ArmError::invalid_value(
+                "kind",
+                format!(
+                    "The kind '{kind}' is not available here: this region runs Python on Linux."
+                ),
+            ));
         }
         kind.clone_into(&mut record.kind);
     }
@@ -221,7 +242,9 @@ fn desired(context: &Context, write: &Write<'_>, batch: &mut Batch) -> Result<Va
     match properties.get("siteConfig") {
         None | Some(Value::Null) => {}
         Some(Value::Object(config)) => read_config(config, &mut record)?,
-        Some(_) => return Err(ArmError::invalid_content("'properties.siteConfig' must be an object")),
+        Some(_) => {
+            return Err(ArmError::invalid_content("'properties.siteConfig' must be an object"));
+        }
     }
     read_identity(body, &mut record)?;
     app.records.put_private(batch, &key, &record).map_err(|error| record_error(&error))?;
@@ -245,19 +268,32 @@ fn read_plan(
         Some(id) => id.to_owned(),
         None if !record.plan.is_empty() => record.plan.clone(),
         None => inherited.ok_or_else(|| {
-            ArmError::invalid_content("Required property 'properties.serverFarmId' not found in JSON")
+            ArmError::invalid_content(
+                "Required property 'properties.serverFarmId' not found in JSON",
+            )
         })?,
     };
-    let found = ResourceId::parse(&plan).ok().filter(|id| id.is(PLAN_KIND)).and_then(|id| context.store.get(&id));
+    let found = ResourceId::parse(&plan)
+        .ok()
+        .filter(|id| id.is(PLAN_KIND))
+        .and_then(|id| context.store.get(&id));
     let found = found.ok_or_else(|| {
         let name = plan.rsplit('/').next().unwrap_or_default();
-        ArmError::new(http::StatusCode::NOT_FOUND, "NotFound", format!("Cannot find serverfarm with name {name}."))
+        ArmError::new(
+            http::StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("Cannot find serverfarm with name {name}."),
+        )
     })?;
     let location = found.text("/location").unwrap_or_default();
     if !record.location.is_empty() && !location.eq_ignore_ascii_case(&record.location) {
         return Err(ArmError::conflict(
             "Conflict",
-            format!("The plan '{}' is in {location}, the site in {}.", found.id.name(), record.location),
+            format!(
+                "The plan '{}' is in {location}, the site in {}.",
+                found.id.name(),
+                record.location
+            ),
         ));
     }
     found.id.as_str().clone_into(&mut record.plan);
@@ -282,11 +318,18 @@ fn check_slots(app: &AppService, key: &SlotKey, record: &SlotRecord) -> Result<(
     }
     let plan = ResourceId::parse(&record.plan).ok().and_then(|id| app.records.store().get(&id));
     let tier = plan.and_then(|plan| plan.text("/sku/tier").map(str::to_owned)).unwrap_or_default();
-    let others = app.records.slots_of(&key.site).iter().filter(|slot| slot.slot != SlotName::Production).count();
+    let others = app
+        .records
+        .slots_of(&key.site)
+        .iter()
+        .filter(|slot| slot.slot != SlotName::Production)
+        .count();
     if others >= super::web_serverfarms::slots_allowed(&tier) {
         return Err(ArmError::conflict(
             "Conflict",
-            format!("Cannot complete the operation because the site will exceed the number of slots allowed for the '{tier}' SKU."),
+            format!(
+                "Cannot complete the operation because the site will exceed the number of slots allowed for the '{tier}' SKU."
+            ),
         ));
     }
     Ok(())
@@ -311,26 +354,35 @@ fn check_kind(name: &str, default: Default, value: &Value) -> Result<(), ArmErro
 }
 
 /// `siteConfig`: web configuration, and with it settings and connection strings when they are given.
-pub(super) fn read_config(config: &Map<String, Value>, record: &mut SlotRecord) -> Result<(), ArmError> {
+pub(super) fn read_config(
+    config: &Map<String, Value>,
+    record: &mut SlotRecord,
+) -> Result<(), ArmError> {
     for (name, value) in config {
         match name.as_str() {
             "appSettings" => {
                 if let Some(settings) = value.as_array() {
-                    record.app_settings = settings.iter().map(name_value).collect::<Result<_, _>>()?;
+                    record.app_settings =
+                        settings.iter().map(name_value).collect::<Result<_, _>>()?;
                 }
             }
             "connectionStrings" => {
                 if let Some(strings) = value.as_array() {
-                    record.connection_strings = strings.iter().map(named_string).collect::<Result<_, _>>()?;
+                    record.connection_strings =
+                        strings.iter().map(named_string).collect::<Result<_, _>>()?;
                 }
             }
             "linuxFxVersion" => {
                 let version = value.as_str().unwrap_or_default();
-                let python = version.split_once('|').is_some_and(|(stack, _)| stack.eq_ignore_ascii_case("PYTHON"));
+                let python = version
+                    .split_once('|')
+                    .is_some_and(|(stack, _)| stack.eq_ignore_ascii_case("PYTHON"));
                 if !version.is_empty() && !python {
                     return Err(ArmError::invalid_value(
                         "siteConfig.linuxFxVersion",
-                        format!("The parameter LinuxFxVersion has an invalid value '{version}': this region runs 'PYTHON|<version>'."),
+                        format!(
+                            "The parameter LinuxFxVersion has an invalid value '{version}': this region runs 'PYTHON|<version>'."
+                        ),
                     ));
                 }
                 record.config.insert(name.clone(), value.clone());
@@ -345,14 +397,23 @@ pub(super) fn read_config(config: &Map<String, Value>, record: &mut SlotRecord) 
                 }
                 record.config.insert(name.clone(), value.clone());
             }
-            "healthCheckPath" if value.as_str().is_some_and(|path| !path.is_empty() && !path.starts_with('/')) => {
+            "healthCheckPath"
+                if value
+                    .as_str()
+                    .is_some_and(|path| !path.is_empty() && !path.starts_with('/')) =>
+            {
                 return Err(ArmError::invalid_value(
                     "siteConfig.healthCheckPath",
                     "The health check path must begin with '/'.",
                 ));
             }
             // Read-only, or of no meaning here.
-            "machineKey" | "metadata" | "limits" | "publishingUsername" | "defaultDocuments" | "virtualApplications" => {}
+            "machineKey"
+            | "metadata"
+            | "limits"
+            | "publishingUsername"
+            | "defaultDocuments"
+            | "virtualApplications" => {}
             _ => {
                 if let Some((_, default)) = render::CONFIG.iter().find(|(known, _)| known == name) {
                     check_kind(&format!("siteConfig.{name}"), *default, value)?;
@@ -370,13 +431,16 @@ pub(super) fn read_config(config: &Map<String, Value>, record: &mut SlotRecord) 
 
 fn name_value(setting: &Value) -> Result<(String, String), ArmError> {
     let name = setting["name"].as_str().filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| ArmError::invalid_content("every entry of 'appSettings' needs a name"))?;
+    let name =
+        name.ok_or_else(|| ArmError::invalid_content("every entry of 'appSettings' needs a name"))?;
     Ok((name.to_owned(), web::text_of(&setting["value"], name)?))
 }
 
 fn named_string(string: &Value) -> Result<(String, ConnectionString), ArmError> {
     let name = string["name"].as_str().filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| ArmError::invalid_content("every entry of 'connectionStrings' needs a name"))?;
+    let name = name.ok_or_else(|| {
+        ArmError::invalid_content("every entry of 'connectionStrings' needs a name")
+    })?;
     let value = web::text_of(&string["connectionString"], name)?;
     let kind = string["type"].as_str().unwrap_or("Custom").to_owned();
     Ok((name.to_owned(), ConnectionString { value, kind }))
@@ -394,7 +458,12 @@ fn read_identity(body: &Value, record: &mut SlotRecord) -> Result<(), ArmError> 
     record.wants_identity = match parts.as_slice() {
         [one] if one.eq_ignore_ascii_case("SystemAssigned") => true,
         [one] if one.eq_ignore_ascii_case("None") => false,
-        _ => return Err(ArmError::invalid_value("identity.type", format!("'{kind}' is not an identity type."))),
+        _ => {
+            return Err(ArmError::invalid_value(
+                "identity.type",
+                format!("'{kind}' is not an identity type."),
+            ));
+        }
     };
     if !record.wants_identity {
         record.identity = None;
@@ -425,7 +494,9 @@ async fn provision(context: &Arc<Context>, id: &ResourceId) -> Result<(), ArmErr
 
 /// What is shown of a site: its record, and how it is.
 pub(super) fn view(context: &Context, resource: &Resource) -> Value {
-    let (Ok(app), Some(key)) = (app(context), slot_key(&resource.id)) else { return resource.body.clone() };
+    let (Ok(app), Some(key)) = (app(context), slot_key(&resource.id)) else {
+        return resource.body.clone();
+    };
     let Some(record) = app.records.slot(&key) else { return resource.body.clone() };
     let mut body = render::body(&key, &record);
     if record.running && record.deployment.is_some() && app.failure(&key).is_some() {
@@ -438,7 +509,12 @@ pub(super) fn view(context: &Context, resource: &Resource) -> Value {
     body
 }
 
-async fn perform(context: &Arc<Context>, id: &ResourceId, action: &str, input: &Value) -> Result<Value, ArmError> {
+async fn perform(
+    context: &Arc<Context>,
+    id: &ResourceId,
+    action: &str,
+    input: &Value,
+) -> Result<Value, ArmError> {
     if action != "slotsswap" {
         return Err(ArmError::internal(&format!("no work for the action {action}")));
     }
@@ -446,13 +522,17 @@ async fn perform(context: &Arc<Context>, id: &ResourceId, action: &str, input: &
     let key = key_of(id)?;
     let text = |name: &str| input[name].as_str().unwrap_or_default();
     let (source, target) = (SlotName::new(text("source")), SlotName::new(text("target")));
-    app.swap(&key.site, &source, &target, text("token")).await.map_err(|error| swap_error(&error))?;
+    app.swap(&key.site, &source, &target, text("token"))
+        .await
+        .map_err(|error| swap_error(&error))?;
     Ok(Value::Null)
 }
 
 pub(super) fn swap_error(error: &SwapError) -> ArmError {
     match error {
-        SwapError::NoSlot(_) => ArmError::new(http::StatusCode::NOT_FOUND, "NotFound", error.to_string()),
+        SwapError::NoSlot(_) => {
+            ArmError::new(http::StatusCode::NOT_FOUND, "NotFound", error.to_string())
+        }
         SwapError::Record(error) => record_error(error),
         _ => ArmError::conflict("Conflict", error.to_string()),
     }
