@@ -617,7 +617,9 @@ async fn scm_takes_a_package_and_tells_how_it_goes() {
 #[tokio::test]
 async fn scm_lets_in_whoever_may_publish_and_nobody_else() {
     let fixture = fixture().await;
-    let get = |auth: &'static str| ask(&fixture, &staging(), "GET", "/api/deployments", auth, Vec::new());
+    let slot = staging();
+    let get =
+        |auth: &'static str| ask(&fixture, &slot, "GET", "/api/deployments", auth, Vec::new());
     assert_eq!(get("Bearer owner").await.0, StatusCode::OK);
     assert_eq!(get("Bearer reader").await.0, StatusCode::FORBIDDEN);
     assert_eq!(get("Bearer nobody").await.0, StatusCode::UNAUTHORIZED);
