@@ -28,6 +28,8 @@ use crate::directory::Directory;
 use crate::identity::entra::{self, Entra};
 use crate::identity::{Identity, msi};
 use crate::names::{Addresses, Names};
+use crate::postgres::{self, Postgres};
+use crate::redis::{self, Redis};
 use crate::seal::{Sealer, write_private};
 use crate::store::Store;
 use crate::tenancy::Tenancy;
@@ -108,6 +110,8 @@ struct Assembled {
     app: Arc<AppService>,
     vaults: Arc<Vaults>,
     control: Arc<Control>,
+    postgres: Arc<Postgres>,
+    redis: Arc<Redis>,
 }
 
 impl Assembled {
@@ -130,6 +134,20 @@ impl Assembled {
             Gateway::new(authority.clone(), Arc::new(Outside(host.clone())), Options::default())?;
         let audit = Audit::open(&directory.logs().join("vault-audit.jsonl"))?;
         let vaults = Vaults::new(&store, sealer.clone(), audit);
+        let postgres = Arc::new(Postgres::new(postgres::Config {
+            host: host.clone(),
+            authority: authority.clone(),
+            names: names.clone(),
+            root: directory.postgres(),
+            logs: directory.logs(),
+        }));
+        let redis = Arc::new(Redis::new(redis::Config {
+            host: host.clone(),
+            authority: authority.clone(),
+            names: names.clone(),
+            root: directory.redis(),
+            logs: directory.logs(),
+        }));
         let app = app_service(
             directory,
             &host,
@@ -153,8 +171,11 @@ impl Assembled {
             gateway: Some(gateway.clone()),
         })
         .with(app.clone())
+        .with(postgres.clone())
+        .with(redis.clone())
         .with(authority.clone());
         let control = Control::new(Arc::new(context));
+        control::types::resume_servers(control.context());
 
         let entra: Arc<dyn Service> = Entra::new(identity.clone());
         let manager: Arc<dyn Service> = control.clone();
@@ -172,7 +193,7 @@ impl Assembled {
         }
         write_environment(directory, address, &identity, &tenancy, &authority)?;
         app.recover().await?;
-        Ok(Self { gateway, app, vaults, control })
+        Ok(Self { gateway, app, vaults, control, postgres, redis })
     }
 
     /// Runs until told to stop, then stops everything in good order.
@@ -204,6 +225,8 @@ impl Assembled {
             self.app.shutdown(STOP_INSTANCES)
         );
         drop(self.control);
+        // After the instances, whose last requests may still need them.
+        tokio::join!(self.postgres.shutdown(), self.redis.shutdown());
         tracing::info!("the region has stopped");
         ExitCode::SUCCESS
     }

@@ -410,7 +410,8 @@ impl Request_<'_> {
             let existing = self.context.store.get(id);
             self.conditions(existing.as_deref())?;
             if existing.is_none() {
-                if method == Method::Patch {
+                // Some types show what is not (yet) stored: a server parameter at its default.
+                if method == Method::Patch && kind.find(&self.context, id).is_none() {
                     return Err(ArmError::not_found(id));
                 }
                 kind.check_name(id.name())?;

@@ -174,12 +174,19 @@ impl Client {
             return Ok(());
         }
         // Azure's default `en_US.utf8` is not generated on every machine. Without it texts sort by
-        // code point, and the resource says so: its collation is the one the database really has.
+        // code point; the log says so.
         let known = "SELECT collcollate::text FROM pg_collation
                      WHERE collprovider = 'c' AND lower(collcollate) = lower($1) LIMIT 1";
         let collation = match self.value(known, collation).await? {
             Some(known) => known,
-            None => "C.UTF-8".to_owned(),
+            None => {
+                tracing::warn!(
+                    database = name,
+                    collation,
+                    "the machine lacks this locale; the database gets C.UTF-8 instead"
+                );
+                "C.UTF-8".to_owned()
+            }
         };
         let statement = format!(
             "CREATE DATABASE {} OWNER {} ENCODING {} LOCALE {} TEMPLATE template0",

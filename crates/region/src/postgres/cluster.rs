@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     /// Makes the cluster if there is none, and answers which PostgreSQL it is of.
-    pub(super) async fn prepare(&self, host: &Host) -> Result<Installation, String> {
+    pub(super) async fn prepare(&self, host: &Host, wanted: u32) -> Result<Installation, String> {
         let io = |what: &str| {
             let what = format!("cannot {what} in {}", self.dir.display());
             move |e: io::Error| format!("{what}: {e}")
@@ -113,7 +113,15 @@ impl Cluster {
             let major = version.trim().parse().map_err(|_| "PG_VERSION is damaged".to_owned())?;
             return Installation::find(Some(major));
         }
-        let installation = Installation::find(None)?;
+        let installation =
+            Installation::find(Some(wanted)).or_else(|_| Installation::find(None))?;
+        if installation.major != wanted {
+            tracing::warn!(
+                wanted,
+                installed = installation.major,
+                "another PostgreSQL than asked for: its minorVersion says which"
+            );
+        }
         // Made aside and renamed: a crash in between leaves no half cluster.
         let new = self.dir.join("data.new");
         if new.exists() {
@@ -264,6 +272,7 @@ mod tests {
     fn server() -> Server {
         Server {
             name: "notes-pg".to_owned(),
+            major: 15,
             address: Ipv4Addr::new(10, 0, 3, 4),
             administrator: "notesadmin".to_owned(),
             password: Password::new("not in any file"),

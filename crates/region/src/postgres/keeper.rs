@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::admin::Client;
 use super::cluster::Cluster;
-use super::{Config, Goal, Server, State, Status, pooler};
+use super::{Config, Goal, Server, Setting, State, Status, pooler};
 use crate::service::{Backoff, Service};
 
 /// A fast shutdown writes a checkpoint; on a slow disk that takes its time.
@@ -100,17 +100,22 @@ impl Keeper {
     fn report(
         &mut self,
         server: &Arc<Server>,
-        outcome: Result<Option<String>, String>,
+        outcome: Result<Option<(String, Vec<Setting>)>, String>,
     ) -> Option<()> {
         let failed = outcome.is_err();
         self.status.send_modify(|status| {
             status.about = Some(Arc::clone(server));
             status.pooled = self.pooler.is_some();
             match outcome {
-                Ok(version) => {
+                Ok(Some((version, settings))) => {
                     status.failures = 0;
-                    status.state = if version.is_some() { State::Ready } else { State::Stopped };
-                    status.version = version.or(status.version.take());
+                    status.state = State::Ready;
+                    status.version = Some(version);
+                    status.settings = Arc::new(settings);
+                }
+                Ok(None) => {
+                    status.failures = 0;
+                    status.state = State::Stopped;
                 }
                 Err(reason) => {
                     tracing::warn!(server = self.name, reason, "not as it should be");
@@ -154,8 +159,12 @@ impl Keeper {
         }
     }
 
-    /// One step: everything that differs from the description is put right. The version, if it runs.
-    async fn reconcile(&mut self, server: &Arc<Server>) -> Result<Option<String>, String> {
+    /// One step: everything that differs from the description is put right. The version and the
+    /// parameters, if it runs.
+    async fn reconcile(
+        &mut self,
+        server: &Arc<Server>,
+    ) -> Result<Option<(String, Vec<Setting>)>, String> {
         if !server.started {
             self.stop().await;
             return Ok(None);
@@ -171,7 +180,7 @@ impl Keeper {
         let host = &self.config.host;
         host.add_address(server.address).await.map_err(|e| e.to_string())?;
         if self.running.is_none() {
-            let installation = self.cluster.prepare(host).await?;
+            let installation = self.cluster.prepare(host, server.major).await?;
             let pem = self
                 .config
                 .authority
@@ -191,6 +200,8 @@ impl Keeper {
                 .map_err(|e| format!("cannot write its configuration: {e}"))?;
             if let Some(running) = &self.running {
                 running.service.signal(Signal::SIGHUP);
+                // The postmaster rereads its files and tells the others when it gets to it.
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
         let client = self.connect().await?;
@@ -200,7 +211,8 @@ impl Keeper {
         if let Some(running) = &mut self.running {
             running.applied = Some(Arc::clone(server));
         }
-        Ok(Some(version))
+        let settings = client.settings().await?;
+        Ok(Some((version, settings)))
     }
 
     /// Whether the servers have not (wholly) been told this yet. A repeated reload does no harm, a

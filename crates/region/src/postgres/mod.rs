@@ -68,6 +68,9 @@ impl fmt::Debug for Password {
 pub struct Server {
     /// Its name, which is also its directory's.
     pub name: String,
+    /// The major version wanted when its data is first made. Without it installed, the newest that
+    /// is; data that exists keeps its version.
+    pub major: u32,
     /// Its address in the database subnet.
     pub address: Ipv4Addr,
     /// The administrator's role.
@@ -109,6 +112,8 @@ pub struct Status {
     pub state: State,
     /// The version that runs (`15.18`).
     pub version: Option<String>,
+    /// Its parameters as it runs with them.
+    pub settings: Arc<Vec<Setting>>,
     /// Whether PgBouncer serves.
     pub pooled: bool,
     /// Consecutive failures.
@@ -223,6 +228,7 @@ impl Postgres {
         let (report, status) = watch::channel(Status {
             state: State::Updating,
             version: None,
+            settings: Arc::default(),
             pooled: false,
             failures: 0,
             about: None,

@@ -11,6 +11,7 @@ const PASSWORD: &str = "S3cret-of-the-test";
 fn server() -> Server {
     Server {
         name: "notes-pg".to_owned(),
+        major: 15,
         address: Ipv4Addr::new(10, 0, 3, 4),
         administrator: "notesadmin".to_owned(),
         password: Password::new(PASSWORD),

@@ -46,6 +46,7 @@ use serde_json::Value;
 use super::{Context, error::ArmError};
 use crate::store::{Batch, Resource};
 
+mod cache_redis;
 mod consumption_budgets;
 mod insights_action_groups;
 mod insights_autoscale_settings;
@@ -69,6 +70,10 @@ mod network_subnets;
 mod network_virtual_network_links;
 mod network_virtual_networks;
 mod operational_insights_workspaces;
+mod postgres_configurations;
+mod postgres_databases;
+mod postgres_firewall_rules;
+mod postgres_flexible_servers;
 mod providers;
 mod resource_groups;
 pub(crate) mod role_assignments;
@@ -100,6 +105,13 @@ pub(crate) fn register(types: &mut Registry) {
     for records in network_record_sets::ALL {
         types.add(records);
     }
+    types.add(postgres_flexible_servers::FlexibleServers);
+    postgres_flexible_servers::register(types);
+    types.add(postgres_databases::Databases);
+    types.add(postgres_configurations::Configurations);
+    types.add(postgres_firewall_rules::FirewallRules);
+    types.add(cache_redis::Caches);
+    cache_redis::register(types);
     types.add(key_vault_vaults::KeyVaults);
     key_vault_vaults::register(types);
     types.add(key_vault_secrets::Secrets);
@@ -114,6 +126,13 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(insights_diagnostic_settings::DIAGNOSTIC_SETTINGS);
     types.add(consumption_budgets::BUDGETS);
     web::register(types);
+}
+
+/// Sets every stored database server and cache going, without waiting for any: they take longer than
+/// the region itself, and whoever needs one waits for it by connecting.
+pub(crate) fn resume_servers(context: &Context) {
+    postgres_flexible_servers::resume(context);
+    cache_redis::resume(context);
 }
 
 /// Where resources of a type live.
