@@ -306,8 +306,10 @@ fn reset(cx: &Context, yes: bool) -> Result<(), Failure> {
         cx.printer.aside(format!("Region {region} does not exist: nothing to delete"));
         return Ok(());
     }
-    // A mistyped --region PATH must not delete somebody's home directory.
-    if !dir.settings().exists() && !dir.store().exists() {
+    // A mistyped --region PATH must not delete somebody's home directory. The log is there even when
+    // the region never got as far as a store.
+    let signs = [dir.settings(), dir.store(), dir.logs().join("region.log")];
+    if !signs.iter().any(|sign| sign.exists()) {
         return Err(Failure::new(
             Exit::Usage,
             format!("{} does not look like a region", dir.root().display()),
