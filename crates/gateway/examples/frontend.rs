@@ -9,6 +9,10 @@ use futures_util::future::BoxFuture;
 use lazuli_gateway::{Authority, Dialer, Gateway, Instance, Options, Pool, Site, Table, Target};
 use tokio::net::TcpStream;
 
+// As the `lazuli` binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Nowhere;
 
 impl Dialer for Nowhere {
