@@ -12,6 +12,8 @@ mod operation;
 mod retry;
 pub mod scm;
 mod secret;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod vault;
 
 pub use client::{Client, Endpoints};

@@ -12,3 +12,6 @@ mod secrets;
 
 pub use execute::{Options, ProvisionError, Summary, provision};
 pub use plan::{Action, Plan, PlanError, Planned, Tenancy, plan};
+
+#[cfg(test)]
+mod tests;
