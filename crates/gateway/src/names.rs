@@ -115,7 +115,29 @@ pub(crate) fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_taken_for_an_authority_is_one_to_everybody(text in "[a-zA-Z0-9.:\\[\\]@/?# ,%_+-]{0,24}") {
+            if let Some((host, port)) = split_authority(&text) {
+                let parsed: http::uri::Authority = text.parse().expect("the http crate takes it too");
+                prop_assert_eq!(parsed.host(), host);
+                prop_assert_eq!(parsed.port_u16(), port);
+            }
+        }
+
+        #[test]
+        fn case_and_a_trailing_dot_make_no_difference(host in "[a-zA-Z]{1,8}(-[a-zA-Z]{1,8})?\\.azurewebsites\\.net") {
+            let upper = format!("{}.", host.to_ascii_uppercase());
+            prop_assert_eq!(canonical(&upper), canonical(&host));
+            prop_assert!(is_azure(&canonical(&upper)));
+            let alias = canonical(&upper).replace("azurewebsites.net", "localhost");
+            prop_assert_eq!(table_name(&alias), canonical(&host));
+        }
+    }
 
     #[test]
     fn azure_is_told_from_what_looks_like_it() {
