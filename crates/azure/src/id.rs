@@ -413,6 +413,7 @@ impl ResourceId {
 
     /// What the last `providers` hangs on: the resource group of a site or slot, the vault of a role
     /// assignment on a vault. For groups and subscriptions, the next outer level.
+    #[must_use]
     pub fn scope(&self) -> Self {
         match self.0.provider {
             Some(0) => Self::root(),
@@ -612,17 +613,18 @@ mod tests {
         let part = (prop_oneof![Just("Microsoft.Web".to_owned()), name()], pairs);
         (any::<bool>(), any::<bool>(), name(), name(), proptest::collection::vec(part, 0..3))
             .prop_map(|(sub, group, s, g, parts)| {
+                use std::fmt::Write as _;
                 let mut out = String::new();
                 if sub {
-                    out += &format!("/subscriptions/{s}");
+                    let _ = write!(out, "/subscriptions/{s}");
                     if group {
-                        out += &format!("/resourceGroups/{g}");
+                        let _ = write!(out, "/resourceGroups/{g}");
                     }
                 }
                 for (namespace, pairs) in parts {
-                    out += &format!("/providers/{namespace}");
+                    let _ = write!(out, "/providers/{namespace}");
                     for (kind, name) in pairs {
-                        out += &format!("/{kind}/{name}");
+                        let _ = write!(out, "/{kind}/{name}");
                     }
                 }
                 if out.is_empty() { "/".into() } else { out }

@@ -108,6 +108,9 @@ impl Sealer {
     }
 
     /// Seals `plain` for one `place` (a resource, a version): moved elsewhere it does not open.
+    ///
+    /// # Panics
+    /// When the system has no random numbers: nothing can be kept safe then.
     pub fn seal(&self, place: &str, plain: &[u8]) -> Vec<u8> {
         let (number, key) = &self.keys[0];
         let mut nonce = [0; NONCE_LEN];

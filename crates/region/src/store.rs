@@ -448,11 +448,12 @@ fn write(connection: &Connection, shared: &Shared, batches: &mpsc::Receiver<(Bat
         } else if !connection.is_autocommit() {
             let _ = connection.execute_batch("ROLLBACK");
         }
-        for reply in accepted {
-            let _ = reply.send(result.clone());
-        }
+        // Announced first: who wrote may rely on the watchers having been told.
         if result.is_ok() && !changed.is_empty() {
             let _ = shared.changes.send(changed.into());
+        }
+        for reply in accepted {
+            let _ = reply.send(result.clone());
         }
     }
 }
@@ -521,3 +522,6 @@ fn apply(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use super::error::ArmError;
 
 /// Whether `name` has an allowed length (in characters), only allowed characters, and passes `also`.
+#[expect(clippy::result_unit_err, reason = "each type has its own words for the error")]
 pub fn check(
     name: &str,
     length: RangeInclusive<usize>,

@@ -222,7 +222,7 @@ impl Request_<'_> {
                 format!("{}/{}", self.segments[n - 2], self.segments[n - 1]),
             ));
         }
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             return path(n).map(Target::Resource).map_err(|error| {
                 ArmError::bad_request(
                     "InvalidRequestUri",
@@ -729,13 +729,13 @@ fn place(
         },
         (Placement::Global, Some(given)) if given.eq_ignore_ascii_case("global") => "global".into(),
         (Placement::Global, Some(given)) => return Err(unavailable(&given, "global")),
-        (Placement::Regional, Some(given)) => match tenancy::location(&given) {
-            Some(location) => location.into(),
-            None => {
+        (Placement::Regional, Some(given)) => {
+            let Some(location) = tenancy::location(&given) else {
                 let known: Vec<_> = tenancy::LOCATIONS.iter().map(|(name, _)| *name).collect();
                 return Err(unavailable(&given, &known.join(",")));
-            }
-        },
+            };
+            location.into()
+        }
     };
     if let Some(old) = existing.and_then(|old| old.text("/location"))
         && old != location
