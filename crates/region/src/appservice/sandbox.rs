@@ -268,7 +268,8 @@ fn job_command(script: &str, arguments: &[String]) -> String {
     let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let interpreter = match Path::new(script).extension().and_then(|extension| extension.to_str()) {
         Some("py") => "exec python3 ",
-        Some("sh") | None | Some(_) => "exec sh ",
+        // Kudu runs scripts with bash: <https://learn.microsoft.com/azure/app-service/webjobs-create>
+        Some("sh") | None | Some(_) => "exec bash ",
     };
     let mut command = format!("{interpreter}{}", quote(&format!("./{script}")));
     for argument in arguments {
@@ -333,7 +334,7 @@ mod tests {
     fn arguments_of_a_job_stay_arguments() {
         assert_eq!(
             job_command("run.sh", &["staging".into(), "a'; rm -rf /".into()]),
-            r"exec sh './run.sh' 'staging' 'a'\''; rm -rf /'"
+            r"exec bash './run.sh' 'staging' 'a'\''; rm -rf /'"
         );
     }
 

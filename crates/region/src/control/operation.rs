@@ -278,7 +278,8 @@ pub(super) async fn poll(
     };
     let result = match segment.as_str() {
         "operationresults" => true,
-        "operationstatuses" | "operations" | "azureasyncoperation" | "operationstatus" => false,
+        "operationstatuses" | "operations" | "asyncoperations" | "azureasyncoperation"
+        | "operationstatus" => false,
         _ => return None,
     };
     let mut changes = context.operations_watch();
