@@ -70,7 +70,6 @@ struct Handle<'p> {
     block: Option<&'p Block>,
     each: Each,
     address: Arc<str>,
-    kind: Arc<str>,
 }
 
 struct Scope<'s, 'p> {
@@ -1045,7 +1044,6 @@ impl<'p> Evaluator<'p> {
                 block: Some(block),
                 each,
                 address: address.clone(),
-                kind: full.clone(),
             });
             Value::new(
                 Kind::Ref(Arc::new(Ref { address, kind: full, attribute: Arc::from("") })),
@@ -1122,7 +1120,6 @@ impl<'p> Evaluator<'p> {
                 block: None,
                 each,
                 address: address.clone(),
-                kind: Arc::from("module"),
             });
             let r = Ref { address, kind: Arc::from("module"), attribute: Arc::from("") };
             Value::new(Kind::Ref(Arc::new(r)), span)
