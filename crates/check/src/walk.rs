@@ -26,13 +26,18 @@ const MAX_FILES: usize = 200_000;
 /// Reads everything of interest below some paths. A path that is a file is read whatever its name
 /// says. Paths are shown relative to `base`.
 pub fn collect(paths: &[PathBuf], base: &Path) -> Result<Vec<Input>, std::io::Error> {
+    Ok(list(paths, base)?.iter().map(|p| one(p, base)).collect())
+}
+
+/// The files that [`collect`] reads.
+pub fn list(paths: &[PathBuf], base: &Path) -> Result<Vec<PathBuf>, std::io::Error> {
     let mut out = Vec::new();
     for path in paths {
         let full = base.join(path);
         let meta = std::fs::metadata(&full)
             .map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
         if meta.is_file() {
-            out.push(one(&full, base));
+            out.push(full);
             continue;
         }
         let mut walk = WalkBuilder::new(&full);
@@ -46,7 +51,7 @@ pub fn collect(paths: &[PathBuf], base: &Path) -> Result<Vec<Input>, std::io::Er
                 || (kind.is_symlink()
                     && std::fs::metadata(entry.path()).is_ok_and(|m| m.is_file()));
             if file && wanted(entry.path()) {
-                out.push(one(entry.path(), base));
+                out.push(entry.into_path());
             }
             if out.len() >= MAX_FILES {
                 return Err(std::io::Error::other(format!(

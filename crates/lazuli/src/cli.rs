@@ -140,6 +140,8 @@ pub(crate) enum Command {
     Env(commands::env::Args),
     /// Start, stop and look after the local region
     Region(commands::region::Args),
+    /// Judge Terraform, pipelines, settings and Python projects by the standard
+    Check(commands::check::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
 }

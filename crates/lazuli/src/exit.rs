@@ -28,6 +28,8 @@ pub(crate) enum Exit {
     Locked = 8,
     /// There is nothing to roll back to, or what there was is gone.
     NoRollback = 9,
+    /// `lazuli check` found what breaks the standard.
+    Findings = 10,
 }
 
 impl From<Exit> for ExitCode {

@@ -7,6 +7,7 @@ use crate::cli::{Command, Context};
 use crate::diagnostics::Failure;
 use crate::exit::Exit;
 
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod env;
@@ -26,6 +27,7 @@ pub(crate) fn dispatch(command: Command, cx: &Context) -> Result<ExitCode, Failu
     match command {
         Command::Run(args) => return run::run(args, cx),
         Command::Env(args) => return env::run(&args, cx).map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => return check::run(&args, cx),
         Command::Completions(args) => {
             completions::run(&args, cx);
             return Ok(ExitCode::SUCCESS);
@@ -47,7 +49,9 @@ pub(crate) fn dispatch(command: Command, cx: &Context) -> Result<ExitCode, Failu
             Command::Status(args) => status::run(args, cx).await,
             Command::Logs(args) => logs::run(args, cx).await,
             Command::Region(args) => region::run(args, cx).await,
-            Command::Run(_) | Command::Env(_) | Command::Completions(_) => Ok(()),
+            Command::Run(_) | Command::Env(_) | Command::Check(_) | Command::Completions(_) => {
+                Ok(())
+            }
         }
     })?;
     Ok(ExitCode::SUCCESS)
