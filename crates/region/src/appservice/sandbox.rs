@@ -95,13 +95,23 @@ struct SandboxRunning {
     address: SocketAddr,
     identity: Option<IdentityHeader>,
     surroundings: Arc<dyn Surroundings>,
-    _lease: Lease,
+    lease: Option<Lease>,
 }
 
 impl Drop for SandboxRunning {
     fn drop(&mut self) {
         if let Some(header) = &self.identity {
             self.surroundings.forget_identity(header);
+        }
+        self.kill();
+        // The address is free once nothing of the sandbox is left, and not before: another program
+        // that got it earlier could not be connected.
+        let (process, lease) = (self.process.clone(), self.lease.take());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                process.wait().await;
+                drop(lease);
+            });
         }
     }
 }
@@ -185,7 +195,7 @@ impl Runtime for SandboxRuntime {
                 outputs,
                 identity: identity.map(|(_, header)| header),
                 surroundings: self.surroundings.clone(),
-                _lease: lease,
+                lease: Some(lease),
             }) as Box<dyn Running>)
         })
     }
