@@ -186,6 +186,7 @@ impl Assembled {
             }
         });
         serve_inside(&host, &gateway, &identity).await?;
+        tokio::spawn(names.clone().keep_file(directory.hosts()));
         control.start().await?;
         let address = listeners.first().ok_or("edge handed no listener over")?.local_addr()?;
         for listener in listeners {
