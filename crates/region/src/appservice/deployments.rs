@@ -65,6 +65,9 @@ pub enum RuntimeStatus {
 pub struct Deployment {
     /// Its ID.
     pub id: String,
+    /// The volume it was made on: the history of deployments is kept there, in
+    /// `/home/site/deployments`, and travels with it in a swap, as in Azure.
+    pub volume: String,
     /// Where it stands.
     pub status: Status,
     /// What went wrong, when something did.
@@ -212,6 +215,7 @@ impl AppService {
         };
         let deployment = Deployment {
             id: uuid::Uuid::new_v4().simple().to_string(),
+            volume: self.volume(key),
             status: Status::Pending,
             status_text: String::new(),
             progress: "Received the package.".to_owned(),
@@ -234,12 +238,17 @@ impl AppService {
         Ok(id)
     }
 
+    /// The volume of a slot now; empty for one that is gone.
+    fn volume(&self, key: &SlotKey) -> String {
+        self.records.slot(key).map(|record| record.volume).unwrap_or_default()
+    }
+
     async fn record(&self, key: &SlotKey, deployment: &Deployment) -> Result<(), RecordError> {
         let mut batch = Batch::new();
         put_json(
             &mut batch,
             DEPLOYMENTS,
-            &format!("{}/{}", key.state_key(), deployment.id),
+            &format!("{}/{}", deployment.volume, deployment.id),
             deployment,
         );
         self.records.store().commit(batch).await?;
@@ -396,7 +405,7 @@ impl AppService {
 
     /// A slot's deployments, newest first.
     pub fn deployments(&self, key: &SlotKey) -> Vec<Deployment> {
-        let prefix = format!("{}/", key.state_key());
+        let prefix = format!("{}/", self.volume(key));
         let mut deployments: Vec<Deployment> = self
             .records
             .store()
@@ -424,7 +433,7 @@ impl AppService {
         if id == "latest" {
             return self.deployments(key).into_iter().next();
         }
-        self.records.json(DEPLOYMENTS, &format!("{}/{id}", key.state_key()))
+        self.records.json(DEPLOYMENTS, &format!("{}/{id}", self.volume(key)))
     }
 
     /// Waits until a deployment is over.
@@ -517,7 +526,7 @@ impl AppService {
         };
         let mut batch = Batch::new();
         for old in self.deployments(key).into_iter().skip(KEPT).filter(|old| !in_use(&old.id)) {
-            batch.delete_state(DEPLOYMENTS, &format!("{}/{}", key.state_key(), old.id));
+            batch.delete_state(DEPLOYMENTS, &format!("{}/{}", old.volume, old.id));
             let _ = fs::remove_file(self.layout.deployment_log(&old.id));
         }
         if batch.is_empty() || self.records.store().commit(batch).await.is_err() {
