@@ -417,17 +417,6 @@ impl AppService {
         deployments
     }
 
-    /// A swap takes the history along: it lies beside the content, and says which deployment runs.
-    pub(super) fn exchange_deployments(&self, batch: &mut Batch, one: &SlotKey, other: &SlotKey) {
-        for (from, to) in [(one, other), (other, one)] {
-            for deployment in self.deployments(from) {
-                let id = &deployment.id;
-                batch.delete_state(DEPLOYMENTS, &format!("{}/{id}", from.state_key()));
-                put_json(batch, DEPLOYMENTS, &format!("{}/{id}", to.state_key()), &deployment);
-            }
-        }
-    }
-
     /// One of them; `latest` is the newest.
     pub fn deployment(&self, key: &SlotKey, id: &str) -> Option<Deployment> {
         if id == "latest" {

@@ -200,7 +200,6 @@ impl AppService {
         let mut batch = Batch::new();
         self.records.put(&mut batch, source_key, &source_after, &source.etag)?;
         self.records.put(&mut batch, target_key, &target_after, &target.etag)?;
-        self.exchange_deployments(&mut batch, source_key, target_key);
         put_json(&mut batch, SWAPS, &site.state_key(), &token);
         match self.records.store().commit(batch).await {
             Ok(()) => {}
