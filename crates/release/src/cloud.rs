@@ -520,15 +520,15 @@ pub(crate) fn tail(text: &str) -> Vec<String> {
     lines[lines.len().saturating_sub(TAIL)..].iter().map(|&line| printable(line)).collect()
 }
 
-/// What a WebJob wrote: Kudu prefixes each line with `[time > run: level] `.
+/// What a WebJob wrote. Kudu prefixes each line with `[time > run: level] `; `SYS` lines are its own
+/// remarks about the run.
 fn job_lines(output: &str) -> Vec<String> {
     let own = output.lines().filter_map(|line| {
-        let Some(rest) = line.strip_prefix('[') else { return Some(line) };
-        let Some((head, text)) = rest.split_once("] ") else { return Some(line) };
-        match head.rsplit(": ").next() {
-            Some("INFO" | "ERR ") | Some("ERR") => Some(text),
-            // The platform's own remarks about the run.
-            Some("SYS INFO" | "SYS ERR ") | Some("SYS ERR") => None,
+        let prefixed = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+        let Some((head, text)) = prefixed else { return Some(line) };
+        match head.rsplit(['>', ':']).next().map(str::trim) {
+            Some("INFO" | "ERR") => Some(text),
+            Some("SYS INFO" | "SYS ERR") => None,
             _ => Some(line),
         }
     });
@@ -568,7 +568,11 @@ mod tests {
     fn of_a_jobs_output_the_jobs_own_lines_are_shown() {
         let output = "[11/22/2026 21:00:00 > 7e: SYS INFO] Status changed to Initializing\n\
                       [11/22/2026 21:00:01 > 7e: INFO] Running upgrade -> 1\n\
-                      [11/22/2026 21:00:01 > 7e: ERR ] boom\nbare\n[odd] line\n";
-        assert_eq!(job_lines(output), ["Running upgrade -> 1", "boom", "bare", "[odd] line"]);
+                      [11/22/2026 21:00:01 > 7e: ERR ] boom\nbare\n[odd] line\n\
+                      [11/22/2026 21:00:01 > INFO] without the run\n";
+        assert_eq!(
+            job_lines(output),
+            ["Running upgrade -> 1", "boom", "bare", "[odd] line", "without the run"]
+        );
     }
 }

@@ -75,7 +75,11 @@ fn staging() -> SlotKey {
     site().slot(SlotName::new("staging"))
 }
 
-fn build(dir: &std::path::Path, machine: &Arc<FakeMachine>, vault: &Arc<FakeVault>) -> (Arc<AppService>, Arc<FakeRoutes>) {
+fn build(
+    dir: &std::path::Path,
+    machine: &Arc<FakeMachine>,
+    vault: &Arc<FakeVault>,
+) -> (Arc<AppService>, Arc<FakeRoutes>) {
     let routes = Arc::new(FakeRoutes::default());
     let app = AppService::new(Parts {
         records: Records::new(Store::open(&dir.join("region.db")).expect("store"), Arc::new(Plain)),
@@ -107,8 +111,10 @@ impl Fixture {
     async fn create(&self, key: &SlotKey, change: impl FnOnce(&mut SlotRecord)) {
         let mut record = settings::tests::record();
         record.volume = key.label();
-        record.identity =
-            Some(SlotIdentity { principal_id: key.slot.as_str().to_owned(), tenant_id: "t".into() });
+        record.identity = Some(SlotIdentity {
+            principal_id: key.slot.as_str().to_owned(),
+            tenant_id: "t".into(),
+        });
         record.app_settings.insert("WEBSITES_CONTAINER_START_TIME_LIMIT".into(), "2".into());
         change(&mut record);
         let mut batch = Batch::new();
@@ -213,7 +219,8 @@ async fn a_deployment_is_unpacked_started_and_served() {
     fixture.serves(&staging(), &version, "staging").await;
     assert!(fixture.answers(&production()).await.is_empty(), "production has nothing yet");
     until("its runtime status is known", || {
-        fixture.app.deployment(&staging(), "latest").expect("listed").runtime == RuntimeStatus::Successful(1)
+        fixture.app.deployment(&staging(), "latest").expect("listed").runtime
+            == RuntimeStatus::Successful(1)
     })
     .await;
     let log = fixture.app.deployment_log(&staging(), "latest", None).expect("log");
@@ -244,7 +251,11 @@ async fn a_swap_back_finds_the_old_production_warm_and_starts_nothing_for_it() {
     fixture.swap().await.expect("swap back");
     let took = begun.elapsed();
     assert_eq!(fixture.answers(&production()).await, [label.clone()], "at once");
-    assert_eq!(fixture.machine.started.lock().expect("started")[&label], before, "nothing was started");
+    assert_eq!(
+        fixture.machine.started.lock().expect("started")[&label],
+        before,
+        "nothing was started"
+    );
     assert!(took < Duration::from_secs(1), "{took:?}");
     fixture.serves(&staging(), &two, "staging").await;
     // And forth again.
@@ -338,7 +349,11 @@ async fn references_that_do_not_resolve_for_the_target_stop_a_swap_before_anythi
     let started = fixture.machine.events().len();
     let error = fixture.swap().await.expect_err("production may not read it");
     assert!(error.to_string().contains("JWT_SECRET (AccessToKeyVaultDenied)"), "{error}");
-    assert!(!fixture.machine.events()[started..].iter().any(|event| event.starts_with("start") && event.contains("@production")));
+    assert!(
+        !fixture.machine.events()[started..]
+            .iter()
+            .any(|event| event.starts_with("start") && event.contains("@production"))
+    );
     assert_eq!(fixture.answers(&production()).await, [format!("{one}@production")]);
     fixture.vault.0.lock().expect("vault").extend([secret("production")]);
     fixture.swap().await.expect("now it may");
@@ -386,9 +401,14 @@ async fn without_overlap_the_old_ends_before_the_new_begins() {
     fixture.serves(&production(), &version, "production").await;
     let seen = fixture.machine.events().len();
     fixture.app.restart(&production()).await.expect("restart");
-    until("restarted", || fixture.machine.events()[seen..].iter().any(|event| event.starts_with("start"))).await;
-    let events: Vec<String> =
-        fixture.machine.events()[seen..].iter().map(|event| event.split(' ').next().expect("word").to_owned()).collect();
+    until("restarted", || {
+        fixture.machine.events()[seen..].iter().any(|event| event.starts_with("start"))
+    })
+    .await;
+    let events: Vec<String> = fixture.machine.events()[seen..]
+        .iter()
+        .map(|event| event.split(' ').next().expect("word").to_owned())
+        .collect();
     assert_eq!(events[..3], ["term", "gone", "start"]);
 }
 
@@ -400,15 +420,23 @@ async fn a_deployment_that_cannot_start_says_so_and_the_old_version_stays() {
     fixture.set(&staging(), "BEHAVE", "exit").await;
     let two = fixture.release(&staging(), "v2").await;
     until("its runtime status is known", || {
-        matches!(fixture.app.deployment(&staging(), "latest").expect("listed").runtime, RuntimeStatus::Failed(_))
+        matches!(
+            fixture.app.deployment(&staging(), "latest").expect("listed").runtime,
+            RuntimeStatus::Failed(_)
+        )
     })
     .await;
-    let RuntimeStatus::Failed(why) = fixture.app.deployment(&staging(), "latest").expect("listed").runtime else {
+    let RuntimeStatus::Failed(why) =
+        fixture.app.deployment(&staging(), "latest").expect("listed").runtime
+    else {
         panic!("it failed");
     };
     assert!(why.contains("exit code 3") && why.contains("ModuleNotFoundError"), "{why}");
     assert_eq!(fixture.answers(&staging()).await, [format!("{one}@staging")]);
-    assert_eq!(fixture.app.records.slot(&staging()).expect("record").deployment.expect("deployed").content, two);
+    assert_eq!(
+        fixture.app.records.slot(&staging()).expect("record").deployment.expect("deployed").content,
+        two
+    );
 }
 
 #[tokio::test]
@@ -435,7 +463,10 @@ async fn a_corrupt_package_and_a_failing_build_change_nothing() {
     assert_eq!(deployment.status, Status::Failed);
     assert!(deployment.status_text.contains("No solution found"), "{}", deployment.status_text);
     assert_eq!(deployment.to_arm_status(1)["status"], "BuildFailed");
-    assert_eq!(fixture.app.records.slot(&staging()).expect("record").deployment.expect("deployed").content, one);
+    assert_eq!(
+        fixture.app.records.slot(&staging()).expect("record").deployment.expect("deployed").content,
+        one
+    );
     fixture.serves(&staging(), &one, "staging").await;
 }
 
@@ -488,7 +519,11 @@ async fn a_swap_resumed_after_it_was_done_is_not_done_again() {
     let fixture = fixture().await;
     let (_, two) = fixture.two_versions().await;
     for _ in 0..2 {
-        fixture.app.swap(&site(), &staging().slot, &SlotName::Production, "token").await.expect("swap");
+        fixture
+            .app
+            .swap(&site(), &staging().slot, &SlotName::Production, "token")
+            .await
+            .expect("swap");
         assert_eq!(fixture.answers(&production()).await, [format!("{two}@production")]);
     }
 }
@@ -516,7 +551,11 @@ async fn a_preview_runs_the_source_with_the_targets_settings_and_can_be_taken_ba
     let before = fixture.machine.started.lock().expect("started")[&label];
     fixture.swap().await.expect("swap");
     assert_eq!(fixture.answers(&production()).await, [label.clone()]);
-    assert_eq!(fixture.machine.started.lock().expect("started")[&label], before, "the preview's instances took over");
+    assert_eq!(
+        fixture.machine.started.lock().expect("started")[&label],
+        before,
+        "the preview's instances took over"
+    );
     fixture.serves(&staging(), &one, "staging").await;
 }
 
@@ -548,8 +587,12 @@ async fn a_triggered_job_runs_with_its_history_and_output() {
     let script: (&str, &[u8], u32) = ("App_Data/jobs/triggered/migrate/run.sh", b"", 0o755);
     fixture.deploy(&staging(), &[script]).await;
     fixture.set(&staging(), "BEHAVE", "exit").await;
-    let id = fixture.app.trigger(&staging(), "migrate", "production", "test").await.expect("started");
-    until("over", || fixture.app.job_run(&staging(), "migrate", &id).is_some_and(|run| run.end.is_some())).await;
+    let id =
+        fixture.app.trigger(&staging(), "migrate", "production", "test").await.expect("started");
+    until("over", || {
+        fixture.app.job_run(&staging(), "migrate", &id).is_some_and(|run| run.end.is_some())
+    })
+    .await;
     let run = fixture.app.job_run(&staging(), "migrate", &id).expect("run");
     assert_eq!((&*run.status, run.ended.as_deref()), ("Failed", Some("exit code 3")));
     let output = fixture.app.job_output(&staging(), "migrate", &id).expect("output");
@@ -565,7 +608,9 @@ async fn a_continuous_singleton_runs_once_and_stops_when_told() {
         ("App_Data/jobs/continuous/tick/settings.job", br#"{"is_singleton": true}"#, 0o644),
     ];
     fixture.deploy(&staging(), files).await;
-    let jobs = |fixture: &Fixture| fixture.machine.events().iter().filter(|event| event.ends_with(" job")).count();
+    let jobs = |fixture: &Fixture| {
+        fixture.machine.events().iter().filter(|event| event.ends_with(" job")).count()
+    };
     until("it runs", || fixture.app.continuous_status(&staging(), "tick") == "Running").await;
     assert_eq!(jobs(&fixture), 1);
     fixture.app.set_continuous(&staging(), "tick", false).await.expect("stop");
@@ -575,7 +620,14 @@ async fn a_continuous_singleton_runs_once_and_stops_when_told() {
     assert_eq!(jobs(&fixture), 2);
 }
 
-async fn ask(fixture: &Fixture, key: &SlotKey, method: &str, path: &str, auth: &str, body: Vec<u8>) -> (StatusCode, http::HeaderMap, Vec<u8>) {
+async fn ask(
+    fixture: &Fixture,
+    key: &SlotKey,
+    method: &str,
+    path: &str,
+    auth: &str,
+    body: Vec<u8>,
+) -> (StatusCode, http::HeaderMap, Vec<u8>) {
     let scm = scm::Scm { app: Arc::downgrade(&fixture.app), slot: key.clone() };
     let request = Request::builder()
         .method(method)
@@ -594,24 +646,42 @@ async fn scm_takes_a_package_and_tells_how_it_goes() {
     let fixture = fixture().await;
     let zip = content::tests::package(fixture.dir.path(), &[("main.py", b"v1", 0o644)]);
     let zip = std::fs::read(zip).expect("read");
-    let (status, headers, _) =
-        ask(&fixture, &staging(), "POST", "/api/publish?type=zip&async=true", "Bearer owner", zip.clone()).await;
+    let (status, headers, _) = ask(
+        &fixture,
+        &staging(),
+        "POST",
+        "/api/publish?type=zip&async=true",
+        "Bearer owner",
+        zip.clone(),
+    )
+    .await;
     assert_eq!(status, StatusCode::ACCEPTED);
     let id = headers["scm-deployment-id"].to_str().expect("id").to_owned();
     fixture.app.deployed(&staging(), &id).await.expect("over");
-    let (status, _, body) = ask(&fixture, &staging(), "GET", "/api/deployments/latest", "Bearer owner", Vec::new()).await;
+    let (status, _, body) =
+        ask(&fixture, &staging(), "GET", "/api/deployments/latest", "Bearer owner", Vec::new())
+            .await;
     let deployment: Value = serde_json::from_slice(&body).expect("json");
-    assert_eq!((status, &deployment["status"], &deployment["active"]), (StatusCode::OK, &json!(4), &json!(true)));
+    assert_eq!(
+        (status, &deployment["status"], &deployment["active"]),
+        (StatusCode::OK, &json!(4), &json!(true))
+    );
     let path = format!("/api/deployments/{id}/log");
     let (_, _, body) = ask(&fixture, &staging(), "GET", &path, "Bearer owner", Vec::new()).await;
     assert!(String::from_utf8_lossy(&body).contains("Deployment successful."));
     // The same again, waiting for it.
-    let (status, ..) = ask(&fixture, &staging(), "POST", "/api/zipdeploy", "Bearer owner", zip).await;
+    let (status, ..) =
+        ask(&fixture, &staging(), "POST", "/api/zipdeploy", "Bearer owner", zip).await;
     assert_eq!(status, StatusCode::OK);
-    let (status, _, body) = ask(&fixture, &staging(), "POST", "/api/zipdeploy", "Bearer owner", b"no zip".to_vec()).await;
+    let (status, _, body) =
+        ask(&fixture, &staging(), "POST", "/api/zipdeploy", "Bearer owner", b"no zip".to_vec())
+            .await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(String::from_utf8_lossy(&body).contains("not a valid zip"));
-    assert_eq!(std::fs::read_dir(fixture.dir.path().join("apps/uploads")).expect("read").count(), 0);
+    assert_eq!(
+        std::fs::read_dir(fixture.dir.path().join("apps/uploads")).expect("read").count(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -625,7 +695,8 @@ async fn scm_lets_in_whoever_may_publish_and_nobody_else() {
     assert_eq!(get("Bearer nobody").await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(get("nonsense").await.0, StatusCode::UNAUTHORIZED);
     use base64::Engine as _;
-    let encode = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
+    let encode =
+        |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
     let good: &'static str = encode("$notes__staging:pw").leak();
     let bad: &'static str = encode("$notes__staging:px").leak();
     assert_eq!(get(good).await.0, StatusCode::UNAUTHORIZED, "off unless allowed");
@@ -662,7 +733,10 @@ async fn ramp_up_rules_reach_the_front_end() {
     match fixture.routes.0.lock().expect("table").get("notes.azurewebsites.net") {
         Some(Target::Site(site)) => {
             assert_eq!(site.ramp_up.len(), 1);
-            assert_eq!((&*site.ramp_up[0].slot, site.ramp_up[0].pool.instances().len()), ("staging", 1));
+            assert_eq!(
+                (&*site.ramp_up[0].slot, site.ramp_up[0].pool.instances().len()),
+                ("staging", 1)
+            );
         }
         other => panic!("{other:?}"),
     }
