@@ -122,7 +122,7 @@ impl Assembled {
     ) -> Result<Self, Failure> {
         directory.create()?;
         // Interpreters take long to say what they are; nothing else waits for them.
-        let pythons = tokio::spawn(Pythons::discover());
+        let pythons = Pythons::in_background();
         let store = Store::open(&directory.store())?;
         let sealer = Arc::new(Sealer::open(&directory.vault_key())?);
         let tenancy = Tenancy::open(&store).await?;
@@ -157,7 +157,7 @@ impl Assembled {
             &names,
             &gateway,
             &vaults,
-            pythons.await?,
+            pythons,
         );
         let context = Context::new(Parts {
             store: store.clone(),
@@ -243,9 +243,8 @@ fn app_service(
     names: &Names,
     gateway: &Arc<Gateway>,
     vaults: &Arc<Vaults>,
-    pythons: Pythons,
+    pythons: Arc<Pythons>,
 ) -> Arc<AppService> {
-    let pythons = Arc::new(pythons);
     let layout = Layout::new(directory.apps());
     let addresses = InstanceAddresses::default();
     let surroundings = Arc::new(Region {

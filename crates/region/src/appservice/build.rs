@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use super::{
     content::Layout,
     logs,
-    python::{Choice, Python, Pythons, find_uv},
+    python::{Choice, Python, Pythons},
     sandbox::{Addresses, Surroundings},
     settings::{self, WWWROOT},
 };
@@ -92,7 +92,6 @@ pub struct SandboxBuilder {
     addresses: Addresses,
     surroundings: Arc<dyn Surroundings>,
     pythons: Arc<Pythons>,
-    uv: Option<PathBuf>,
     /// One build at a time: they share the path `antenv`, and the machine's processors.
     turn: Mutex<()>,
 }
@@ -106,8 +105,7 @@ impl SandboxBuilder {
         surroundings: Arc<dyn Surroundings>,
         pythons: Arc<Pythons>,
     ) -> Self {
-        let uv = find_uv(&pythons);
-        Self { host, layout, addresses, surroundings, pythons, uv, turn: Mutex::default() }
+        Self { host, layout, addresses, surroundings, pythons, turn: Mutex::default() }
     }
 
     async fn run(
@@ -126,7 +124,8 @@ impl SandboxBuilder {
         let building = self.layout.environments().join("antenv");
         remove(&building)?;
         let python = &choice.python;
-        let script = match &self.uv {
+        let uv = self.pythons.uv().await;
+        let script = match uv {
             Some(_) => uv_script(python, source),
             None if python.has_pip => pip_script(python, source),
             None => return Err(BuildError::NoInstaller(python.to_string())),
@@ -138,7 +137,7 @@ impl SandboxBuilder {
             Mount::read_only(content, SOURCE),
         ];
         mounts.extend(python.mount().map(|prefix| Mount::read_only(prefix, prefix)));
-        mounts.extend(self.uv.as_ref().map(|uv| Mount::read_only(uv, UV)));
+        mounts.extend(uv.map(|uv| Mount::read_only(uv, UV)));
         let mut env = self.surroundings.environment();
         let mut set = |name: &'static str, value: &str| env.push((name, value.to_owned()));
         set("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", python.bin().display()));
@@ -214,11 +213,12 @@ impl Builder for SandboxBuilder {
                 );
                 return Ok(None);
             };
-            let choice = self.pythons.choose(python).map_err(BuildError::NoPython)?;
+            let choice = self.pythons.choose(python).await.map_err(BuildError::NoPython)?;
             if let Some(note) = &choice.note {
                 say(note);
             }
-            let key = environment_key(content, source, &choice.python, self.uv.is_some())?;
+            let uv = self.pythons.uv().await.is_some();
+            let key = environment_key(content, source, &choice.python, uv)?;
             if self.layout.environment(&key).is_dir() {
                 say(&format!(
                     "Requirements are unchanged: using the virtual environment {} as it is.",
@@ -226,7 +226,7 @@ impl Builder for SandboxBuilder {
                 ));
                 return Ok(Some(key));
             }
-            let installer = if self.uv.is_some() { "uv" } else { "pip" };
+            let installer = if uv { "uv" } else { "pip" };
             say(&format!(
                 "Creating virtual environment antenv with Python {} and installing {} with {installer}.",
                 choice.python,

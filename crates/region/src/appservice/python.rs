@@ -7,10 +7,11 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
 };
 
 use serde::Deserialize;
-use tokio::process::Command;
+use tokio::{process::Command, sync::OnceCell};
 
 /// An interpreter.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -44,9 +45,13 @@ impl Python {
     }
 }
 
-/// The interpreters found, newest first.
-#[derive(Clone, Debug, Default)]
-pub struct Pythons(Vec<Python>);
+/// The interpreters of this machine, newest first. Asking each what it is takes a moment: it is done
+/// once, in the background, and whoever needs the answer waits for it.
+#[derive(Debug, Default)]
+pub struct Pythons {
+    found: OnceCell<Vec<Python>>,
+    uv: OnceCell<Option<PathBuf>>,
+}
 
 /// Which interpreter a site gets.
 #[derive(Clone, Debug)]
@@ -63,49 +68,58 @@ const QUESTION: &str = "import sys, json, os, importlib.util as u\n\
     'has_pip': u.find_spec('ensurepip') is not None and u.find_spec('venv') is not None}))";
 
 impl Pythons {
-    /// Looks for interpreters where distributions, pyenv and uv put them.
-    pub async fn discover() -> Self {
-        let mut found: Vec<Python> = Vec::new();
-        let asked = candidates().into_iter().map(ask);
-        for python in futures_util::future::join_all(asked).await.into_iter().flatten() {
-            if python.version >= [3, 9, 0]
-                && !found.iter().any(|p| p.executable == python.executable)
-            {
-                found.push(python);
-            }
-        }
-        Self::of(found)
+    /// Looks for interpreters where distributions, pyenv and uv put them; returns at once.
+    pub fn in_background() -> Arc<Self> {
+        let pythons = Arc::new(Self::default());
+        let looking = pythons.clone();
+        tokio::spawn(async move {
+            looking.uv().await;
+        });
+        pythons
     }
 
     /// These interpreters.
-    pub fn of(mut found: Vec<Python>) -> Self {
-        // Of two of one version, the one that needs no mount.
-        found.sort_by(|a, b| {
-            b.version.cmp(&a.version).then(a.mount().is_some().cmp(&b.mount().is_some()))
-        });
-        Self(found)
+    pub fn of(found: Vec<Python>) -> Self {
+        Self { found: OnceCell::new_with(Some(newest_first(found))), uv: OnceCell::new() }
     }
 
     /// All of them.
-    pub fn all(&self) -> &[Python] {
-        &self.0
+    pub async fn all(&self) -> &[Python] {
+        self.found
+            .get_or_init(|| async {
+                let mut found: Vec<Python> = Vec::new();
+                let asked = candidates().into_iter().map(ask);
+                for python in futures_util::future::join_all(asked).await.into_iter().flatten() {
+                    let known = found.iter().any(|p| p.executable == python.executable);
+                    if python.version >= [3, 9, 0] && !known {
+                        found.push(python);
+                    }
+                }
+                newest_first(found)
+            })
+            .await
+    }
+
+    /// uv, if it is on this machine.
+    pub async fn uv(&self) -> Option<&Path> {
+        let all = self.all().await;
+        self.uv.get_or_init(|| async { find_uv(all) }).await.as_deref()
     }
 
     /// The interpreter for `wanted` (`3.14`): that version, or else the newest there is, and says so.
-    pub fn choose(&self, wanted: &str) -> Result<Choice, String> {
+    pub async fn choose(&self, wanted: &str) -> Result<Choice, String> {
+        let all = self.all().await;
         let mut parts = wanted.split('.').map(str::parse::<u32>);
         let wanted_version = match (parts.next(), parts.next()) {
             (Some(Ok(major)), Some(Ok(minor))) => Some([major, minor]),
             _ => None,
         };
-        let exact = self
-            .0
-            .iter()
+        let exact = all.iter()
             .find(|python| Some([python.version[0], python.version[1]]) == wanted_version);
         if let Some(python) = exact {
             return Ok(Choice { python: python.clone(), note: None });
         }
-        let newest = self.0.first().ok_or_else(|| {
+        let newest = all.first().ok_or_else(|| {
             "no Python 3.9 or newer was found on this machine; install python3 and python3-venv, or uv".to_owned()
         })?;
         let note = format!(
@@ -113,6 +127,14 @@ impl Pythons {
         );
         Ok(Choice { python: newest.clone(), note: Some(note) })
     }
+}
+
+fn newest_first(mut found: Vec<Python>) -> Vec<Python> {
+    // Of two of one version, the one that needs no mount.
+    found.sort_by(|a, b| {
+        b.version.cmp(&a.version).then(a.mount().is_some().cmp(&b.mount().is_some()))
+    });
+    found
 }
 
 async fn ask(executable: PathBuf) -> Option<Python> {
@@ -180,14 +202,14 @@ pub fn is_program(path: &Path) -> bool {
 
 /// uv, when it is on the machine: on the `PATH`, where its installer puts it, or beside an
 /// interpreter that it was installed into.
-pub fn find_uv(pythons: &Pythons) -> Option<PathBuf> {
+fn find_uv(pythons: &[Python]) -> Option<PathBuf> {
     let home = env::var_os("HOME").map(PathBuf::from);
     let path = env::var_os("PATH")
         .map(|path| env::split_paths(&path).collect::<Vec<_>>())
         .unwrap_or_default();
     path.into_iter()
         .chain(home.iter().flat_map(|home| [home.join(".local/bin"), home.join(".cargo/bin")]))
-        .chain(pythons.all().iter().map(|python| python.bin().to_owned()))
+        .chain(pythons.iter().map(|python| python.bin().to_owned()))
         .map(|dir| dir.join("uv"))
         .filter_map(|path| fs::canonicalize(path).ok())
         .find(|path| is_program(path))
@@ -206,20 +228,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_version_asked_for_is_used_or_the_newest_and_that_is_said() {
+    #[tokio::test]
+    async fn the_version_asked_for_is_used_or_the_newest_and_that_is_said() {
         let pythons = Pythons::of(vec![
             python([3, 11, 2], "/usr"),
             python([3, 13, 0], "/opt/a"),
             python([3, 14, 1], "/opt/b"),
         ]);
-        let choice = pythons.choose("3.14").expect("found");
+        let choice = pythons.choose("3.14").await.expect("found");
         assert_eq!((choice.python.version, choice.note), ([3, 14, 1], None));
-        assert_eq!(pythons.choose("3.11").expect("found").python.mount(), None);
-        let choice = pythons.choose("3.15").expect("another");
+        assert_eq!(pythons.choose("3.11").await.expect("found").python.mount(), None);
+        let choice = pythons.choose("3.15").await.expect("another");
         assert_eq!(choice.python.version, [3, 14, 1]);
         assert!(choice.note.expect("said").contains("3.15 is not installed"));
-        assert!(Pythons::default().choose("3.14").is_err());
+        assert!(Pythons::of(Vec::new()).choose("3.14").await.is_err());
     }
 
     #[test]
@@ -237,8 +259,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_interpreter_of_this_machine_is_found_with_its_prefix() {
-        let pythons = Pythons::discover().await;
-        let Some(python) = pythons.all().first() else {
+        let pythons = Pythons::in_background();
+        let Some(python) = pythons.all().await.first() else {
             return; // A machine without Python has nothing to find.
         };
         assert!(python.executable.is_absolute() && python.prefix.is_dir());

@@ -38,7 +38,15 @@ pub trait Surroundings: Send + Sync + 'static {
 /// The addresses of instances, builds and jobs: `10.0.1.4` to `10.0.1.254`. They are not kept over
 /// a restart: nothing names an instance by its address.
 #[derive(Clone, Debug, Default)]
-pub struct Addresses(Arc<Mutex<BTreeSet<u8>>>);
+pub struct Addresses(Arc<Mutex<Taken>>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    addresses: BTreeSet<u8>,
+    /// The one handed out last: the next one comes after it, so that an address rests before it is
+    /// used again. A sandbox's end is seen here before the kernel has let go of its address.
+    last: u8,
+}
 
 /// An address in use. Dropped, it is free again.
 #[derive(Debug)]
@@ -56,8 +64,13 @@ impl Addresses {
     /// A free address.
     pub fn lease(&self) -> Result<Lease, SubnetFull> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = (4..=254).find(|last| !taken.contains(last)).ok_or(SubnetFull)?;
-        taken.insert(last);
+        let after = taken.last.saturating_add(1).clamp(4, 254);
+        let last = (after..=254)
+            .chain(4..after)
+            .find(|last| !taken.addresses.contains(last))
+            .ok_or(SubnetFull)?;
+        taken.addresses.insert(last);
+        taken.last = last;
         Ok(Lease { last, addresses: self.clone() })
     }
 }
@@ -71,7 +84,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.last);
+        self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner)
+            .addresses
+            .remove(&self.last);
     }
 }
 
@@ -135,7 +150,7 @@ impl Runtime for SandboxRuntime {
                     (job_command(script, arguments), Path::new(WWWROOT).join(dir), env.clone())
                 }
             };
-            let choice = self.pythons.choose(&launch.python).map_err(StartError::NoPython)?;
+            let choice = self.pythons.choose(&launch.python).await.map_err(StartError::NoPython)?;
             let home = self.layout.make_volume(&launch.volume).map_err(|error| machine(&error))?;
             let mut mounts =
                 vec![Mount::writable(home, "/home"), Mount::read_only(&content, WWWROOT)];
@@ -238,9 +253,24 @@ impl SandboxRunning {
     }
 }
 
+/// A command that `sh` can replace itself with does: otherwise SIGTERM would end the shell, and with it
+/// the sandbox, while the application knows nothing of it. What needs the shell (lists, pipes,
+/// variables) gets it; there, `exec` is the command's own affair.
+fn replacing_shell(command: &str) -> String {
+    let simple = !command.contains([';', '&', '|', '<', '>', '(', ')', '$', '`', '\n', '{', '}'])
+        && command.split_whitespace().next().is_some_and(|word| {
+            !word.contains('=') && !matches!(word, "exec" | "cd" | "export" | "." | "source" | "set" | "if" | "for" | "while" | "!")
+        });
+    if simple { format!("exec {command}") } else { command.to_owned() }
+}
+
 /// What `sh -c` runs: the startup command, the startup file it names, or what App Service guesses:
 /// <https://learn.microsoft.com/azure/app-service/configure-language-python#container-startup-process>.
 pub fn startup_command(launch: &Launch, content: &Path) -> Option<String> {
+    find_command(launch, content).map(|command| replacing_shell(&command))
+}
+
+fn find_command(launch: &Launch, content: &Path) -> Option<String> {
     if let Some(command) = &launch.command {
         let command = command.trim();
         let file = !command.is_empty()
@@ -323,21 +353,24 @@ mod tests {
     fn the_startup_command_is_the_configured_one_or_the_documented_guess() {
         assert_eq!(
             command(&[], Some("gunicorn -w 2 main:app")).as_deref(),
-            Some("gunicorn -w 2 main:app")
+            Some("exec gunicorn -w 2 main:app")
         );
         assert_eq!(
             command(&["startup.sh"], Some("startup.sh")).as_deref(),
-            Some("sh ./startup.sh")
+            Some("exec sh ./startup.sh")
         );
         assert_eq!(
             command(&["mysite/wsgi.py", "app.py"], None).as_deref(),
-            Some("gunicorn --bind=0.0.0.0:8000 --timeout 600 mysite.wsgi")
+            Some("exec gunicorn --bind=0.0.0.0:8000 --timeout 600 mysite.wsgi")
         );
         assert_eq!(
             command(&["app.py"], None).as_deref(),
-            Some("gunicorn --bind=0.0.0.0:8000 --timeout 600 app:app")
+            Some("exec gunicorn --bind=0.0.0.0:8000 --timeout 600 app:app")
         );
         assert_eq!(command(&["main.py"], None), None);
+        for shell in ["cd app && gunicorn main:app", "A=1 gunicorn main:app", "exec gunicorn main:app", "a; b"] {
+            assert_eq!(command(&[], Some(shell)).as_deref(), Some(shell));
+        }
     }
 
     #[test]
@@ -355,6 +388,7 @@ mod tests {
         assert_eq!(leases[0].ip(), Ipv4Addr::new(10, 0, 1, 4));
         assert!(addresses.lease().is_err());
         drop(leases);
-        assert!(addresses.lease().is_ok());
+        let one = addresses.lease().expect("free").ip();
+        assert_ne!(addresses.lease().expect("free").ip(), one, "an address rests before it is used again");
     }
 }

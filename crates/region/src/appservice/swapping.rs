@@ -251,8 +251,8 @@ impl AppService {
             }
             // Not well enough to take over: a fresh set is started instead.
         }
-        // Exactly one of its kind: the old one must end before a new one begins, which is what a swap
-        // cannot promise; it is still warmed up first, because production must not be left without.
+        // Also where overlap is disabled: a swap is two sets side by side by its nature, and production
+        // must not be left without one.
         let set = self.new_set(launch, log, policy, count);
         if let Err(failure) = set.complete().await {
             return Err(SwapError::Start { site, slot: source.slot.clone(), failure });
@@ -304,6 +304,14 @@ impl AppService {
                 runtime.standby = Some(Standby { set, source, target, basis, until });
             }
             self.publish_locked(site, runtime);
+            // A swap back before the source had its own instances takes the standby from there: one
+            // set may have been in two places.
+            let kept = |set: &Arc<InstanceSet>| {
+                let slots = runtime.slots.values().filter_map(|slot| slot.serving.as_ref());
+                let standby = runtime.standby.as_ref().map(|standby| &standby.set);
+                slots.chain(standby).any(|kept| Arc::ptr_eq(kept, set))
+            };
+            gone.retain(|set| !kept(set));
         }
         for set in gone {
             self.retire(set);

@@ -264,6 +264,22 @@ async fn a_swap_back_finds_the_old_production_warm_and_starts_nothing_for_it() {
 }
 
 #[tokio::test]
+async fn swapping_back_and_forth_at_once_never_stops_what_serves() {
+    let fixture = fixture().await;
+    let (one, two) = fixture.two_versions().await;
+    for round in 0..4 {
+        fixture.swap().await.expect("swap");
+        let wanted = if round % 2 == 0 { &two } else { &one };
+        for _ in 0..20 {
+            assert_eq!(fixture.answers(&production()).await, [format!("{wanted}@production")]);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    fixture.serves(&staging(), &two, "staging").await;
+    fixture.serves(&production(), &one, "production").await;
+}
+
+#[tokio::test]
 async fn a_new_deployment_to_the_source_ends_the_standby() {
     let fixture = fixture().await;
     let (one, _) = fixture.two_versions().await;

@@ -107,13 +107,13 @@ pub(super) async fn act(context: &Arc<Context>, call: &Call<'_>) -> Result<Reply
             app.trigger(&asked.key, name, arguments, &who)
                 .await
                 .map_err(|error| ArmError::conflict("Conflict", error.to_string()))?;
-            Ok(Reply::ok(Value::Null))
+            Ok(Reply::new(StatusCode::OK, None))
         }
         ["continuouswebjobs", name, "start" | "stop"] if verb == Method::POST => {
             app.set_continuous(&asked.key, name, path[2] == "start").await.map_err(|error| {
                 ArmError::new(StatusCode::NOT_FOUND, "NotFound", error.to_string())
             })?;
-            Ok(Reply::ok(Value::Null))
+            Ok(Reply::new(StatusCode::OK, None))
         }
         _ if verb == Method::GET || verb == Method::HEAD => Err(ArmError::new(
             StatusCode::NOT_FOUND,
@@ -435,18 +435,18 @@ impl Asked<'_> {
                     .set_running(&self.key, true)
                     .await
                     .map_err(|error| record_error(&error))?;
-                Ok(Reply::ok(Value::Null))
+                Ok(Reply::new(StatusCode::OK, None))
             }
             "stop" => {
                 self.app
                     .set_running(&self.key, false)
                     .await
                     .map_err(|error| record_error(&error))?;
-                Ok(Reply::ok(Value::Null))
+                Ok(Reply::new(StatusCode::OK, None))
             }
             "restart" => {
                 self.app.restart(&self.key).await.map_err(|error| record_error(&error))?;
-                Ok(Reply::ok(Value::Null))
+                Ok(Reply::new(StatusCode::OK, None))
             }
             "slotsswap" => self.swap(),
             "applyslotconfig" => {
@@ -455,14 +455,14 @@ impl Asked<'_> {
                     .apply_slot_config(&self.key, &target)
                     .await
                     .map_err(|error| web_sites::swap_error(&error))?;
-                Ok(Reply::ok(Value::Null))
+                Ok(Reply::new(StatusCode::OK, None))
             }
             "resetslotconfig" => {
                 self.app
                     .reset_slot_config(&self.key)
                     .await
                     .map_err(|error| web_sites::swap_error(&error))?;
-                Ok(Reply::ok(Value::Null))
+                Ok(Reply::new(StatusCode::OK, None))
             }
             "slotsdiffs" => self.differences(),
             "newpassword" => self.new_password().await,
@@ -660,7 +660,7 @@ impl Asked<'_> {
             }
             Method::DELETE => {
                 set(Value::Null).await?;
-                Ok(Reply::ok(Value::Null))
+                Ok(Reply::new(StatusCode::OK, None))
             }
             _ => Err(ArmError::method_not_allowed(&self.call.method)),
         }
