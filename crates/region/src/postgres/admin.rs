@@ -56,7 +56,7 @@ pub struct Setting {
 
 type Done<T> = Result<T, String>;
 
-fn words(error: tokio_postgres::Error) -> String {
+fn words(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => error.message().to_owned(),
         None => error.to_string(),
@@ -73,7 +73,7 @@ impl Client {
             let stream = UnixStream::connect(path).await.map_err(|e| e.to_string())?;
             let mut config = Config::new();
             config.user(SUPERUSER).dbname("postgres").application_name("region");
-            let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(words)?;
+            let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|e| words(&e))?;
             tokio::spawn(connection);
             Ok(Self(client))
         };
@@ -83,17 +83,17 @@ impl Client {
     }
 
     async fn run(&self, statement: &str) -> Done<()> {
-        self.0.batch_execute(statement).await.map_err(words)
+        self.0.batch_execute(statement).await.map_err(|e| words(&e))
     }
 
     async fn value(&self, query: &str, parameter: &str) -> Done<Option<String>> {
-        let row = self.0.query_opt(query, &[&parameter]).await.map_err(words)?;
+        let row = self.0.query_opt(query, &[&parameter]).await.map_err(|e| words(&e))?;
         Ok(row.and_then(|row| row.get::<_, Option<String>>(0)))
     }
 
     /// The version that runs (`15.18`).
     pub(super) async fn version(&self) -> Done<String> {
-        let row = self.0.query_one("SHOW server_version", &[]).await.map_err(words)?;
+        let row = self.0.query_one("SHOW server_version", &[]).await.map_err(|e| words(&e))?;
         let version: String = row.get(0);
         Ok(version.split_whitespace().next().unwrap_or(&version).to_owned())
     }
@@ -138,7 +138,7 @@ impl Client {
                 &[&roles],
             )
             .await
-            .map_err(words)?;
+            .map_err(|e| words(&e))?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
@@ -151,7 +151,7 @@ impl Client {
                 &[],
             )
             .await
-            .map_err(words)?;
+            .map_err(|e| words(&e))?;
         Ok(rows
             .iter()
             .map(|row| DatabaseInfo {
@@ -177,17 +177,14 @@ impl Client {
         // code point; the log says so.
         let known = "SELECT collcollate::text FROM pg_collation
                      WHERE collprovider = 'c' AND lower(collcollate) = lower($1) LIMIT 1";
-        let collation = match self.value(known, collation).await? {
-            Some(known) => known,
-            None => {
-                tracing::warn!(
-                    database = name,
-                    collation,
-                    "the machine lacks this locale; the database gets C.UTF-8 instead"
-                );
-                "C.UTF-8".to_owned()
-            }
-        };
+        let collation = self.value(known, collation).await?.unwrap_or_else(|| {
+            tracing::warn!(
+                database = name,
+                collation,
+                "the machine lacks this locale; the database gets C.UTF-8 instead"
+            );
+            "C.UTF-8".to_owned()
+        });
         let statement = format!(
             "CREATE DATABASE {} OWNER {} ENCODING {} LOCALE {} TEMPLATE template0",
             quote(name),
@@ -198,7 +195,7 @@ impl Client {
         match self.0.batch_execute(&statement).await {
             // Another writer was faster.
             Err(e) if e.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(()),
-            other => other.map_err(words),
+            other => other.map_err(|e| words(&e)),
         }
     }
 
@@ -217,7 +214,7 @@ impl Client {
                 &[],
             )
             .await
-            .map_err(words)?;
+            .map_err(|e| words(&e))?;
         Ok(rows
             .iter()
             .map(|row| Setting {

@@ -217,6 +217,7 @@ async fn apply(client: &mut Client, cache: &Cache) -> Result<(), String> {
     let port = if cache.plain { super::PLAIN_PORT } else { 0 }.to_string();
     for (name, value) in [
         ("maxmemory", cache.memory.to_string().as_str()),
+        ("maxclients", cache.clients.to_string().as_str()),
         ("maxmemory-policy", cache.eviction.as_str()),
         ("notify-keyspace-events", cache.keyspace_events.as_str()),
         ("tls-protocols", server::protocols(cache)),

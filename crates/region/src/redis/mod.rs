@@ -43,6 +43,8 @@ pub struct Cache {
     pub memory: u64,
     /// The number of logical databases. A change restarts the server.
     pub databases: u32,
+    /// `maxclients`, from the SKU.
+    pub clients: u32,
     /// `maxmemory-policy`.
     pub eviction: String,
     /// `notify-keyspace-events`.

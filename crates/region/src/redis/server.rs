@@ -84,6 +84,7 @@ fn configuration(cache: &Cache) -> String {
     set("appendfsync", "everysec");
     set("databases", &cache.databases.to_string());
     set("maxmemory", &cache.memory.to_string());
+    set("maxclients", &cache.clients.to_string());
     set("maxmemory-policy", &cache.eviction);
     set("notify-keyspace-events", &cache.keyspace_events);
     set("daemonize", "no");
@@ -161,6 +162,7 @@ mod tests {
             keys: [Password::new("one"), Password::new("two")],
             memory: 6 << 30,
             databases: 16,
+            clients: 7500,
             eviction: "volatile-lru".to_owned(),
             keyspace_events: String::new(),
             tls12: true,

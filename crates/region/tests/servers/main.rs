@@ -87,10 +87,11 @@ fn start(dir: &Path, name: &str, part: &str) -> Result<(), Failed> {
         log: dir.join("log"),
     };
     edge::start(&config).map_err(|error| {
+        use std::fmt::Write as _;
         let mut text = format!("{error}");
         for log in fs::read_dir(dir.join("logs")).into_iter().flatten().flatten() {
             let lines = fs::read_to_string(log.path()).unwrap_or_default();
-            text.push_str(&format!("\n--- {}\n{lines}", log.path().display()));
+            let _ = write!(text, "\n--- {}\n{lines}", log.path().display());
         }
         let _ = edge::stop(dir, Duration::from_secs(5));
         Failed::from(text)

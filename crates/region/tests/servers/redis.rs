@@ -12,6 +12,7 @@ fn cache() -> Cache {
         keys: [Password::new("primary-key"), Password::new("secondary-key")],
         memory: 6 << 30,
         databases: 16,
+        clients: 7500,
         eviction: "volatile-lru".to_owned(),
         keyspace_events: String::new(),
         tls12: true,
@@ -89,7 +90,7 @@ pub(crate) async fn rotation(world: World) -> Outcome {
     let before = run(cli(&world, "primary-key", &["INFO", "server"]).await?);
     let mut rotated = cache();
     rotated.keys[0] = Password::new("new-primary-key");
-    rotated.eviction = "allkeys-lfu".to_owned();
+    rotated.eviction = String::from("allkeys-lfu");
     rotated.plain = true;
     redis.set(rotated.clone());
     redis.settled("notes-redis").await?;

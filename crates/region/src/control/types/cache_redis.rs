@@ -151,7 +151,7 @@ fn failed(error: &RedisError) -> ArmError {
 fn described(context: &Context, resource: &Resource) -> Result<Cache, ArmError> {
     let keys = Keys::load(context, &resource.id)?;
     let properties = &resource.body["properties"];
-    let (memory, databases, _) = size(&properties["sku"])
+    let (memory, databases, clients) = size(&properties["sku"])
         .ok_or_else(|| ArmError::internal(&format!("{} has an unknown SKU", resource.id)))?;
     let configuration = &properties["redisConfiguration"];
     Ok(Cache {
@@ -163,6 +163,7 @@ fn described(context: &Context, resource: &Resource) -> Result<Cache, ArmError> 
         keys: [Password::new(keys.primary), Password::new(keys.secondary)],
         memory,
         databases,
+        clients,
         eviction: configuration["maxmemory-policy"].as_str().unwrap_or("volatile-lru").to_owned(),
         keyspace_events: configuration["notify-keyspace-events"]
             .as_str()

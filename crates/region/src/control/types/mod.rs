@@ -78,6 +78,8 @@ mod providers;
 mod resource_groups;
 pub(crate) mod role_assignments;
 mod role_definitions;
+#[cfg(test)]
+mod servers_tests;
 mod stored;
 mod subscriptions;
 mod web;

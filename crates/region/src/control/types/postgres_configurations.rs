@@ -55,7 +55,7 @@ const OURS: [&str; 18] = [
 
 /// A parameter as the server or PgBouncer has it.
 enum Parameter {
-    Server(Setting),
+    Server(Box<Setting>),
     Pooler(&'static PoolerParameter),
     /// `require_secure_transport`, which is Azure's own.
     Transport,
@@ -72,7 +72,7 @@ impl Parameter {
         }
         let server = id.parent()?;
         let status = servers::servers(context)?.status(server.name())?;
-        status.settings.iter().find(|setting| setting.name == name).cloned().map(Self::Server)
+        status.settings.iter().find(|setting| setting.name == name).cloned().map(|setting| Self::Server(Box::new(setting)))
     }
 
     fn name(&self) -> &str {
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_line_break_never_reaches_a_configuration_file() {
-        let text = Parameter::Server(Setting {
+        let text = Parameter::Server(Box::new(Setting {
             name: "application_name".to_owned(),
             value: String::new(),
             default: String::new(),
@@ -375,7 +375,7 @@ mod tests {
             context: "user".to_owned(),
             description: String::new(),
             pending_restart: false,
-        });
+        }));
         assert!(text.accepts("it's"));
         assert!(!text.accepts("x'\nhba_file = '/tmp/mine"));
     }
