@@ -287,6 +287,9 @@ fn choose(
 
 /// The slot by `rampUpRules`: the client's own choice (query, then cookie), else by chance, remembered
 /// for an hour (learn.microsoft.com/azure/app-service/deploy-staging-slots#route-production-traffic-automatically).
+///
+/// Names and values of the cookies are as browsers send them to App Service; their attributes are
+/// unverified.
 fn choose_slot<'a>(
     site: &'a Site,
     headers: &HeaderMap,
@@ -338,7 +341,7 @@ fn choose_slot<'a>(
 }
 
 /// `ARRAffinity`, and its twin for browsers that want `SameSite=None` said; the latter is worth
-/// nothing without `Secure`.
+/// nothing without `Secure`. The form is that of App Service's answers recorded in public test suites.
 fn affinity_cookies(id: &str, domain: &str, secure: bool, cookies: &mut Vec<HeaderValue>) {
     let flag = if secure { "Secure;" } else { "" };
     let first = format!("{AFFINITY}={id};Path=/;HttpOnly;{flag}Domain={domain}");

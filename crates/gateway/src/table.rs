@@ -55,3 +55,49 @@ impl Table {
         self.targets.iter().map(|(host, target)| (&**host, target))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn site(host: &str) -> Target {
+        Target::Site(Arc::new(Site { host: host.to_owned(), ..Site::new("x", None) }))
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_is_found_in_any_spelling_and_no_other_host_is(
+            hosts in prop::collection::hash_set("[a-z]{1,3}(-[a-z]{1,2})?", 0..12),
+            absent in "[a-z]{1,3}(-[a-z]{1,2})?",
+            upper: bool,
+            dot: bool,
+        ) {
+            let full = |host: &str| format!("{host}.azurewebsites.net");
+            let mut table = Table::new();
+            for host in &hosts {
+                prop_assert!(table.insert(&full(host).to_uppercase(), site(&full(host))).is_none());
+            }
+            for host in hosts.iter().chain([&absent]) {
+                let mut asked = if upper { full(host).to_uppercase() } else { full(host) };
+                if dot {
+                    asked.push('.');
+                }
+                let found = match table.get(&asked) {
+                    Some(Target::Site(site)) => Some(site.host.clone()),
+                    _ => None,
+                };
+                prop_assert_eq!(found, hosts.contains(host).then(|| full(host)));
+            }
+            let names: HashSet<String> = table.iter().map(|(name, _)| name.to_owned()).collect();
+            prop_assert_eq!(names, hosts.iter().map(|host| full(host)).collect::<HashSet<_>>());
+            for host in &hosts {
+                prop_assert!(table.remove(&full(host)).is_some());
+                prop_assert!(table.get(&full(host)).is_none());
+            }
+        }
+    }
+}
