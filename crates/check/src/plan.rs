@@ -154,26 +154,26 @@ fn overlay(
                 }
             }
             Kind::Map(u) => {
-                if let Some(old) = body.entry(&e.key).cloned() {
-                    if let Kind::Map(m) = &old.value.kind {
-                        let mut m = (**m).clone();
-                        for x in &**u {
-                            if x.value.as_bool() == Some(true) {
-                                let value = expression.map_or_else(
-                                    || Value::unknown("known after apply", old.at),
-                                    |ex| reference(ex, module, old.at),
-                                );
-                                m.insert(Entry {
-                                    key: x.key.clone(),
-                                    key_span: old.at,
-                                    at: old.at,
-                                    value,
-                                });
-                            }
+                if let Some(old) = body.entry(&e.key).cloned()
+                    && let Kind::Map(m) = &old.value.kind
+                {
+                    let mut m = (**m).clone();
+                    for x in &**u {
+                        if x.value.as_bool() == Some(true) {
+                            let value = expression.map_or_else(
+                                || Value::unknown("known after apply", old.at),
+                                |ex| reference(ex, module, old.at),
+                            );
+                            m.insert(Entry {
+                                key: x.key.clone(),
+                                key_span: old.at,
+                                at: old.at,
+                                value,
+                            });
                         }
-                        let at = old.value.span;
-                        body.insert(Entry { value: Value::map(m, at), ..old });
                     }
+                    let at = old.value.span;
+                    body.insert(Entry { value: Value::map(m, at), ..old });
                 }
             }
             _ => {}

@@ -193,14 +193,14 @@ pub(crate) fn calls(tokens: &[(Token, Span)]) -> Vec<Call> {
                 function = None;
             }
         }
-        if let (Token::Name(d), Token::Name(n)) = (&tokens[i].0, &tokens[i + 1].0) {
-            if d == "def" {
-                if function.is_none() {
-                    function = Some((indent, n.clone()));
-                }
-                i += 2;
-                continue;
+        if let (Token::Name(d), Token::Name(n)) = (&tokens[i].0, &tokens[i + 1].0)
+            && d == "def"
+        {
+            if function.is_none() {
+                function = Some((indent, n.clone()));
             }
+            i += 2;
+            continue;
         }
         if let (Token::Name(name), Token::Sign('(')) = (&tokens[i].0, &tokens[i + 1].0) {
             let mut depth = 1usize;
@@ -330,10 +330,10 @@ pub(crate) fn pyproject(file: FileId, text: &str) -> Result<PyProject, (String, 
                 add(Some(item), &mut out);
             }
         }
-        if let Some(v) = p.get("requires-python") {
-            if let (Some(t), Some(r)) = (v.as_str(), v.span()) {
-                out.python = Some((t.to_owned(), Span::new(file, r.start, r.end)));
-            }
+        if let Some(v) = p.get("requires-python")
+            && let (Some(t), Some(r)) = (v.as_str(), v.span())
+        {
+            out.python = Some((t.to_owned(), Span::new(file, r.start, r.end)));
         }
     }
     if let Some(t) = root.get("dependency-groups").and_then(|t| t.as_table_like()) {

@@ -14,7 +14,7 @@ pub(crate) struct Line<'a> {
 
 /// The lines of a scalar as they stand in the file: so that each has its own place.
 /// The header of a YAML block scalar (`|`, `>-`) and quotes are not lines.
-pub(crate) fn lines<'a>(source: &'a str, at: Span) -> Vec<Line<'a>> {
+pub(crate) fn lines(source: &str, at: Span) -> Vec<Line<'_>> {
     let (from, to) = (at.start as usize, (at.end as usize).min(source.len()));
     let Some(text) = source.get(from..to) else { return Vec::new() };
     let mut out = Vec::new();

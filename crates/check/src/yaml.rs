@@ -156,10 +156,10 @@ fn scalar(text: &str, plain: bool) -> Kind {
         }
         let digit =
             text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+' || c == '.');
-        if digit && !text.starts_with('0') || text == "0" {
-            if let Ok(n) = text.parse::<f64>() {
-                return Kind::Number(n);
-            }
+        if (digit && !text.starts_with('0') || text == "0")
+            && let Ok(n) = text.parse::<f64>()
+        {
+            return Kind::Number(n);
         }
     }
     Kind::Text(Arc::from(text))

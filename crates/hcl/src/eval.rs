@@ -171,7 +171,7 @@ impl<'p> Evaluator<'p> {
         for block in module.directory.blocks() {
             match (&*block.kind, &*block.labels) {
                 ("resource" | "data", [kind, name]) => {
-                    self.collect_resource(module, block, kind, name, possible, out)
+                    self.collect_resource(module, block, kind, name, possible, out);
                 }
                 ("provider", [name]) => {
                     let scope = Scope { module, each: &none, bindings: None };
@@ -420,7 +420,7 @@ impl<'p> Evaluator<'p> {
                         match &k.kind {
                             Kind::Text(t) => out.push((t.clone(), v)),
                             Kind::Number(_) | Kind::Bool(_) => {
-                                out.push((Arc::from(k.known_text()), v))
+                                out.push((Arc::from(k.known_text()), v));
                             }
                             _ => bad = Some(why(&k, "a key of its `for_each`")),
                         }
@@ -517,7 +517,7 @@ impl<'p> Evaluator<'p> {
                     let value = self.eval(v, scope);
                     match key_text(&key) {
                         Some(t) => {
-                            map.insert(Entry { key: t, key_span: k.span, at: v.span, value })
+                            map.insert(Entry { key: t, key_span: k.span, at: v.span, value });
                         }
                         None => map.open = Some(why(&key, "a key")),
                     }
@@ -574,7 +574,7 @@ impl<'p> Evaluator<'p> {
                     match &v.kind {
                         Kind::Text(t) => out.push(Piece::Text(t.clone())),
                         Kind::Bool(_) | Kind::Number(_) => {
-                            out.push(Piece::Text(Arc::from(v.known_text())))
+                            out.push(Piece::Text(Arc::from(v.known_text())));
                         }
                         Kind::Partial(inner) => out.extend(inner.iter().cloned()),
                         Kind::Null => {}
@@ -587,7 +587,7 @@ impl<'p> Evaluator<'p> {
                         Some(true) => self.template_parts(yes, scope, out),
                         Some(false) => self.template_parts(no, scope, out),
                         None => {
-                            out.push(Piece::Hole(Value::unknown(why(&v, "its condition"), c.span)))
+                            out.push(Piece::Hole(Value::unknown(why(&v, "its condition"), c.span)));
                         }
                     }
                 }
@@ -659,12 +659,11 @@ impl<'p> Evaluator<'p> {
                 _ => None,
             },
         };
-        match kind {
-            Some(k) => Value::new(k, span),
-            None => {
-                let unknown = if a.is_whole() { &b } else { &a };
-                Value::unknown(why(unknown, "an operand"), span)
-            }
+        if let Some(k) = kind {
+            Value::new(k, span)
+        } else {
+            let unknown = if a.is_whole() { &b } else { &a };
+            Value::unknown(why(unknown, "an operand"), span)
         }
     }
 

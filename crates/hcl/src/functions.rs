@@ -138,12 +138,11 @@ fn inner(name: &str, a: &[Value], span: Span) -> Option<Value> {
                 if depth > 50 || out.len() > MAX_LIST {
                     return None;
                 }
-                match &v.kind {
-                    Kind::List(l) => l.iter().try_for_each(|i| flat(i, out, depth + 1)),
-                    _ => {
-                        out.push(v.clone());
-                        Some(())
-                    }
+                if let Kind::List(l) = &v.kind {
+                    l.iter().try_for_each(|i| flat(i, out, depth + 1))
+                } else {
+                    out.push(v.clone());
+                    Some(())
                 }
             }
             let mut out = Vec::new();

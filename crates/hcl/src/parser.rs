@@ -284,12 +284,11 @@ impl Parser<'_> {
     /// A quoted string without interpolation.
     fn quoted_key(&mut self) -> Option<Name> {
         let start = self.i;
-        match self.quoted() {
-            Ok(Expr { kind: ExprKind::Text(t), .. }) => Some(t),
-            _ => {
-                self.i = start;
-                None
-            }
+        if let Ok(Expr { kind: ExprKind::Text(t), .. }) = self.quoted() {
+            Some(t)
+        } else {
+            self.i = start;
+            None
         }
     }
 
@@ -493,7 +492,7 @@ impl Parser<'_> {
             b'[' => self.list(),
             b'{' => self.object(),
             b'0'..=b'9' => {
-                while matches!(self.peek(), b'0'..=b'9') {
+                while self.peek().is_ascii_digit() {
                     self.i += 1;
                 }
                 if self.peek() == b'.' && self.s.get(self.i + 1).is_some_and(u8::is_ascii_digit) {
@@ -685,10 +684,10 @@ impl Parser<'_> {
             let at = self.i;
             let mut key = self.expr()?;
             // A bare word is text, unless it stands in parentheses.
-            if let ExprKind::Root(name) = &key.kind {
-                if self.s[at] != b'(' {
-                    key.kind = ExprKind::Text(name.clone());
-                }
+            if let ExprKind::Root(name) = &key.kind
+                && self.s[at] != b'('
+            {
+                key.kind = ExprKind::Text(name.clone());
             }
             self.space();
             if !self.eat("=") && !self.eat(":") {

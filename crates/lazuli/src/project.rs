@@ -27,21 +27,20 @@ pub(crate) struct Project {
 impl Project {
     /// The project `--directory` names, or the nearest one from here upwards.
     pub(crate) fn open(cx: &Context) -> Result<Self, Failure> {
-        match &cx.global.directory {
-            Some(directory) => Self::at(directory, cx),
-            None => {
-                let here = std::env::current_dir().map_err(|error| {
-                    Failure::new(Exit::Project, "cannot tell the current directory").because(&error)
-                })?;
-                match here.ancestors().find(|dir| dir.join(MANIFEST).is_file()) {
-                    Some(root) => Self::at(root, cx),
-                    None => Err(Failure::new(
-                        Exit::Project,
-                        format!("there is no {MANIFEST} in {} or above it", here.display()),
-                    )
-                    .advise("go to the project, or name it with --directory")
-                    .advise("examples/notes/lazuli.yaml shows what a manifest looks like")),
-                }
+        if let Some(directory) = &cx.global.directory {
+            Self::at(directory, cx)
+        } else {
+            let here = std::env::current_dir().map_err(|error| {
+                Failure::new(Exit::Project, "cannot tell the current directory").because(&error)
+            })?;
+            match here.ancestors().find(|dir| dir.join(MANIFEST).is_file()) {
+                Some(root) => Self::at(root, cx),
+                None => Err(Failure::new(
+                    Exit::Project,
+                    format!("there is no {MANIFEST} in {} or above it", here.display()),
+                )
+                .advise("go to the project, or name it with --directory")
+                .advise("examples/notes/lazuli.yaml shows what a manifest looks like")),
             }
         }
     }

@@ -27,7 +27,7 @@ struct Fixture {
     dir: tempfile::TempDir,
     platform: Option<Platform>,
     // The gateway's services run on it.
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Fixture {
@@ -48,14 +48,14 @@ impl Fixture {
             .enable_all()
             .build()
             .expect("a runtime");
-        Self { dir, platform: None, _runtime: runtime }
+        Self { dir, platform: None, runtime: runtime }
     }
 
     /// A project, and a region that is the scripted platform.
     fn with_platform() -> Self {
         let mut fixture = Self::new();
         let platform = {
-            let _entered = fixture._runtime.enter();
+            let _entered = fixture.runtime.enter();
             Platform::start()
         };
         let region = fixture.region();
@@ -549,7 +549,7 @@ fn a_killed_release_is_refused_resumed_and_told() {
         .env("XDG_STATE_HOME", fixture.dir.path().join("state"))
         .spawn()
         .expect("the binary runs");
-    fixture._runtime.block_on(fixture.platform().cut.notified());
+    fixture.runtime.block_on(fixture.platform().cut.notified());
     child.kill().expect("killed");
     child.wait().expect("reaped");
     fixture.platform().cut_at(None);

@@ -80,7 +80,7 @@ async fn call(
         .header("authorization", format!("Bearer {token}"))
         .body(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default())?;
     let response = control.handle(request).await;
-    if response.status().is_success() { Ok(()) } else { Err(format!("{:?}", response).into()) }
+    if response.status().is_success() { Ok(()) } else { Err(format!("{response:?}").into()) }
 }
 
 /// What one line of the table says: rate, median, 99th percentile.

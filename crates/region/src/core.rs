@@ -149,15 +149,7 @@ impl Assembled {
             logs: directory.logs(),
         }));
         let app = app_service(
-            directory,
-            &host,
-            &store,
-            &sealer,
-            &identity,
-            &names,
-            &gateway,
-            &vaults,
-            pythons,
+            directory, &host, &store, &sealer, &identity, &names, &gateway, &vaults, pythons,
         );
         let context = Context::new(Parts {
             store: store.clone(),

@@ -670,7 +670,6 @@ impl<'a> Run<'a> {
     }
 
     /// Does one step. The outer error is of the journal, the inner of the step.
-    #[expect(clippy::type_complexity, reason = "taken apart at once by its only caller")]
     async fn one(
         &mut self,
         step: Step,
@@ -688,9 +687,9 @@ impl<'a> Run<'a> {
                 self.journal.write(Entry::Done { step, detail: detail.clone(), elapsed_ms })?;
                 self.steps.push((step, elapsed_ms));
                 if unchanged {
-                    line.unchanged(detail)
+                    line.unchanged(detail);
                 } else {
-                    line.done(detail)
+                    line.done(detail);
                 }
                 Ok(Ok(()))
             }

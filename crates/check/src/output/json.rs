@@ -41,7 +41,7 @@ pub fn render(report: &Report) -> Value {
         "findings": findings,
         "sections": report.sections(),
         "unknown": report.unknown,
-        "stacks": report.project.stacks.iter().map(|s| json!({ "name": s.name, "environment": s.environment.map(|e| e.as_str()), "resources": s.configuration.resources.len() })).collect::<Vec<_>>(),
+        "stacks": report.project.stacks.iter().map(|s| json!({ "name": s.name, "environment": s.environment.map(lazuli_standard::Environment::as_str), "resources": s.configuration.resources.len() })).collect::<Vec<_>>(),
     })
 }
 

@@ -52,10 +52,10 @@ pub(crate) fn commands(p: &Project) -> Vec<Command<'_>> {
     }
     for d in &p.settings {
         for m in d.value.as_list().unwrap_or_default().iter().filter_map(Value::as_map) {
-            if m.get("name").and_then(Value::as_str) == Some("STARTUP_COMMAND") {
-                if let Some(v) = m.get("value") {
-                    out.push(Command { text: v.known_text(), span: v.span, site: None });
-                }
+            if m.get("name").and_then(Value::as_str) == Some("STARTUP_COMMAND")
+                && let Some(v) = m.get("value")
+            {
+                out.push(Command { text: v.known_text(), span: v.span, site: None });
             }
         }
     }

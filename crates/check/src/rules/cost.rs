@@ -127,16 +127,16 @@ pub(crate) static RULES: &[Rule] = &[
             }
             // A root without a backend may be an example or a module tried by itself; it is one to
             // apply when it says which environment it is and configures Terraform.
-            if backend.is_empty() && s.is(Environment::Prod) {
-                if let Some(t) = s
+            if backend.is_empty()
+                && s.is(Environment::Prod)
+                && let Some(t) = s
                     .configuration
                     .resources
                     .iter()
                     .find(|r| r.module.is_empty() && &*r.kind == "terraform")
-                {
-                    o.at(t.header, "no `backend`: the state stays on the machine that applied")
-                        .absent();
-                }
+            {
+                o.at(t.header, "no `backend`: the state stays on the machine that applied")
+                    .absent();
             }
         }),
     },

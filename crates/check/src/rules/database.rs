@@ -461,12 +461,13 @@ pub(crate) static RULES: &[Rule] = &[
                     }
                     let mut unknown = false;
                     let on = s.attached(r, CONFIGURATION, "server_id").any(|(c, _)| {
-                        match c.get("name").map(|n| (n.as_str(), n.is_unknown())) {
-                            Some((Some(n), _)) => n.eq_ignore_ascii_case("pgbouncer.enabled"),
-                            _ => {
-                                unknown = true;
-                                false
-                            }
+                        if let Some((Some(n), _)) =
+                            c.get("name").map(|n| (n.as_str(), n.is_unknown()))
+                        {
+                            n.eq_ignore_ascii_case("pgbouncer.enabled")
+                        } else {
+                            unknown = true;
+                            false
                         }
                     });
                     if on {
@@ -618,7 +619,7 @@ pub(crate) static RULES: &[Rule] = &[
                 // An app may pass it as an argument; a URL built in Python from parts is not judged.
                 if on || u.text.contains("ssl") {
                     o.judged();
-                } else if !p.sources.path(u.span.file).extension().is_some_and(|e| e == "py") {
+                } else if p.sources.path(u.span.file).extension().is_none_or(|e| e != "py") {
                     o.at(u.span, "this URL does not ask for TLS");
                 }
             }
@@ -781,12 +782,9 @@ pub(crate) static RULES: &[Rule] = &[
             ),
         ],
         check: Check::Project(|p, o| {
-            let pool = engines(p)
-                .filter(|(f, _)| is_app(f))
-                .filter_map(|(_, c)| {
-                    Some((c.number("pool_size")?, c.number("max_overflow").map_or(10, |n| n.0)))
-                })
-                .next();
+            let pool = engines(p).filter(|(f, _)| is_app(f)).find_map(|(_, c)| {
+                Some((c.number("pool_size")?, c.number("max_overflow").map_or(10, |n| n.0)))
+            });
             let Some(((size, at), overflow)) = pool else { return };
             for s in &p.stacks {
                 let Some(server) = s.all(SERVER).next() else { continue };

@@ -45,7 +45,7 @@ struct Packet<'a> {
 }
 
 fn group_of<'a>(s: &'a Stack, subnet: &'a Resource) -> Option<Result<&'a Resource, ()>> {
-    for (a, sure) in s.attached(subnet, ASSOCIATION, "subnet_id") {
+    if let Some((a, sure)) = s.attached(subnet, ASSOCIATION, "subnet_id").next() {
         if !sure {
             return Some(Err(()));
         }
@@ -452,7 +452,7 @@ pub(crate) static RULES: &[Rule] = &[
                     };
                     match (n.get("delegation").is_some(), delegation(n)) {
                         (_, Some(d)) if d.eq_ignore_ascii_case(want) || d.contains('…') => {
-                            o.judged()
+                            o.judged();
                         }
                         (_, Some(d)) => {
                             o.at(
@@ -505,17 +505,15 @@ pub(crate) static RULES: &[Rule] = &[
                 }
                 let mut unknown = false;
                 let has = s.all(ENDPOINT).any(|e| {
-                    match get(e, "private_service_connection.private_connection_resource_id") {
-                        Got::Written(x) => {
-                            let refs = x.value.refs();
-                            unknown |= refs.is_empty();
-                            refs.iter()
-                                .any(|f| f.address == r.address || f.address.ends_with("[*]"))
-                        }
-                        _ => {
-                            unknown = true;
-                            false
-                        }
+                    if let Got::Written(x) =
+                        get(e, "private_service_connection.private_connection_resource_id")
+                    {
+                        let refs = x.value.refs();
+                        unknown |= refs.is_empty();
+                        refs.iter().any(|f| f.address == r.address || f.address.ends_with("[*]"))
+                    } else {
+                        unknown = true;
+                        false
                     }
                 });
                 if has {
@@ -680,7 +678,7 @@ pub(crate) static RULES: &[Rule] = &[
                                 }
                                 Verdict::Allowed(_) => o.judged(),
                                 Verdict::Unknown => {
-                                    o.unknown(format!("{}: a rule is not fully known", g.address))
+                                    o.unknown(format!("{}: a rule is not fully known", g.address));
                                 }
                             }
                         }
@@ -729,7 +727,7 @@ pub(crate) static RULES: &[Rule] = &[
                             }
                             Verdict::Allowed(_) => o.judged(),
                             Verdict::Unknown => {
-                                o.unknown(format!("{}: a rule is not fully known", g.address))
+                                o.unknown(format!("{}: a rule is not fully known", g.address));
                             }
                         }
                     };
@@ -787,7 +785,7 @@ pub(crate) static RULES: &[Rule] = &[
                         }
                         Verdict::Denied(_) => o.judged(),
                         Verdict::Unknown => {
-                            o.unknown(format!("{}: a rule is not fully known", g.address))
+                            o.unknown(format!("{}: a rule is not fully known", g.address));
                         }
                     }
                 }
@@ -912,7 +910,7 @@ pub(crate) static RULES: &[Rule] = &[
                                 }
                                 Verdict::Allowed(_) => o.judged(),
                                 Verdict::Unknown => {
-                                    o.unknown(format!("{}: a rule is not fully known", g.address))
+                                    o.unknown(format!("{}: a rule is not fully known", g.address));
                                 }
                             }
                         }
@@ -950,7 +948,7 @@ pub(crate) static RULES: &[Rule] = &[
                             o.at(by, format!("the internet reaches port {port}"));
                         }
                         Verdict::Unknown => {
-                            o.unknown(format!("{}: a rule is not fully known", g.address))
+                            o.unknown(format!("{}: a rule is not fully known", g.address));
                         }
                         _ => o.judged(),
                     }
@@ -994,7 +992,7 @@ pub(crate) static RULES: &[Rule] = &[
                     }
                     Verdict::Denied(_) => o.judged(),
                     Verdict::Unknown => {
-                        o.unknown(format!("{}: a rule is not fully known", g.address))
+                        o.unknown(format!("{}: a rule is not fully known", g.address));
                     }
                 }
             }

@@ -51,7 +51,7 @@ fn line_of(p: &Pipeline, v: &Value, needle: &str) -> Span {
     p.lines(v).into_iter().find(|l| l.text.contains(needle)).map_or(v.span, |l| l.span)
 }
 
-const GOOD_CD: &str = r#"trigger:
+const GOOD_CD: &str = r"trigger:
   branches:
     include: [main]
 pool:
@@ -94,7 +94,7 @@ stages:
       - job: Watch
         steps:
           - script: python scripts/watch.py --minutes 15 --rollback
-"#;
+";
 
 macro_rules! steps {
     ($s:literal) => {
@@ -762,10 +762,10 @@ pub(crate) static RULES: &[Rule] = &[
                 }
             };
             for (_, s) in steps(p) {
-                if s.task() == Some("UsePythonVersion") {
-                    if let Some(v) = s.input("versionSpec") {
-                        judge(v, o);
-                    }
+                if s.task() == Some("UsePythonVersion")
+                    && let Some(v) = s.input("versionSpec")
+                {
+                    judge(v, o);
                 }
                 if let Some(v) =
                     s.input("runtimeStack").filter(|v| v.known_text().starts_with("PYTHON"))

@@ -58,7 +58,7 @@ pub(crate) fn secret_name(name: &str) -> bool {
 
 /// Whether a text looks like a secret by itself: a random key, or a password in a URL.
 pub(crate) fn secret_text(text: &str) -> bool {
-    if text.contains("{")
+    if text.contains('{')
         || text.contains("…")
         || text.contains("${")
         || text.contains("$(")
@@ -800,12 +800,11 @@ pub(crate) static RULES: &[Rule] = &[
                 }
                 match &v.kind {
                     Kind::List(l) => l.iter().for_each(|v| {
-                        if let Some(m) = v.as_map() {
-                            if let (Some(n), Some(e)) =
+                        if let Some(m) = v.as_map()
+                            && let (Some(n), Some(e)) =
                                 (m.get("name").and_then(Value::as_str), m.entry("value"))
-                            {
-                                judge(n, e, o);
-                            }
+                        {
+                            judge(n, e, o);
                         }
                         walk(v, o, depth + 1);
                     }),

@@ -60,19 +60,16 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
     let began = Instant::now();
     refuse_azure(cx)?;
     // The manifest first: a typo must not leave a started region behind.
-    let (cx, project) = match args.path {
-        Some(path) => {
-            let cx = Context {
-                global: crate::cli::Global { directory: Some(path.clone()), ..cx.global.clone() },
-                printer: cx.printer.clone(),
-            };
-            let project = Project::at(&path, &cx)?;
-            (cx, project)
-        }
-        None => {
-            let project = Project::open(cx)?;
-            (Context { global: cx.global.clone(), printer: cx.printer.clone() }, project)
-        }
+    let (cx, project) = if let Some(path) = args.path {
+        let cx = Context {
+            global: crate::cli::Global { directory: Some(path.clone()), ..cx.global.clone() },
+            printer: cx.printer.clone(),
+        };
+        let project = Project::at(&path, &cx)?;
+        (cx, project)
+    } else {
+        let project = Project::open(cx)?;
+        (Context { global: cx.global.clone(), printer: cx.printer.clone() }, project)
     };
     let cx = &cx;
     let reporter = for_printer(&cx.printer);

@@ -7,13 +7,7 @@
 //! to files cached. An environment is named by the hash of what it was built from; an unchanged one is
 //! not built again.
 
-use std::{
-    ffi::OsString,
-    fs, io,
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{ffi::OsString, fs, io, net::Ipv4Addr, path::Path, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use futures_util::future::BoxFuture;

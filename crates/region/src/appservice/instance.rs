@@ -15,8 +15,7 @@ use super::{
 /// Starts programs of a slot.
 pub trait Runtime: Send + Sync + 'static {
     /// Starts `program`; returns once it has been executed.
-    fn start<'a>(&'a self, program: Program)
-    -> BoxFuture<'a, Result<Box<dyn Running>, StartError>>;
+    fn start(&self, program: Program) -> BoxFuture<'_, Result<Box<dyn Running>, StartError>>;
 }
 
 /// What is started.

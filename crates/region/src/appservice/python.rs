@@ -114,7 +114,8 @@ impl Pythons {
             (Some(Ok(major)), Some(Ok(minor))) => Some([major, minor]),
             _ => None,
         };
-        let exact = all.iter()
+        let exact = all
+            .iter()
             .find(|python| Some([python.version[0], python.version[1]]) == wanted_version);
         if let Some(python) = exact {
             return Ok(Choice { python: python.clone(), note: None });

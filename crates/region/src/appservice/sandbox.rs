@@ -84,7 +84,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.addresses
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
             .addresses
             .remove(&self.last);
     }
@@ -132,10 +135,7 @@ impl Drop for SandboxRunning {
 }
 
 impl Runtime for SandboxRuntime {
-    fn start<'a>(
-        &'a self,
-        program: Program,
-    ) -> BoxFuture<'a, Result<Box<dyn Running>, StartError>> {
+    fn start(&self, program: Program) -> BoxFuture<'_, Result<Box<dyn Running>, StartError>> {
         Box::pin(async move {
             let launch = &program.launch;
             let deployment = launch.deployment.as_ref().ok_or(StartError::NoContent)?;
@@ -259,7 +259,20 @@ impl SandboxRunning {
 fn replacing_shell(command: &str) -> String {
     let simple = !command.contains([';', '&', '|', '<', '>', '(', ')', '$', '`', '\n', '{', '}'])
         && command.split_whitespace().next().is_some_and(|word| {
-            !word.contains('=') && !matches!(word, "exec" | "cd" | "export" | "." | "source" | "set" | "if" | "for" | "while" | "!")
+            !word.contains('=')
+                && !matches!(
+                    word,
+                    "exec"
+                        | "cd"
+                        | "export"
+                        | "."
+                        | "source"
+                        | "set"
+                        | "if"
+                        | "for"
+                        | "while"
+                        | "!"
+                )
         });
     if simple { format!("exec {command}") } else { command.to_owned() }
 }
@@ -309,7 +322,7 @@ fn job_command(script: &str, arguments: &[String]) -> String {
     let interpreter = match Path::new(script).extension().and_then(|extension| extension.to_str()) {
         Some("py") => "exec python3 ",
         // Kudu runs scripts with bash: <https://learn.microsoft.com/azure/app-service/webjobs-create>
-        Some("sh") | None | Some(_) => "exec bash ",
+        Some("sh" | _) | None => "exec bash ",
     };
     let mut command = format!("{interpreter}{}", quote(&format!("./{script}")));
     for argument in arguments {
@@ -368,7 +381,12 @@ mod tests {
             Some("exec gunicorn --bind=0.0.0.0:8000 --timeout 600 app:app")
         );
         assert_eq!(command(&["main.py"], None), None);
-        for shell in ["cd app && gunicorn main:app", "A=1 gunicorn main:app", "exec gunicorn main:app", "a; b"] {
+        for shell in [
+            "cd app && gunicorn main:app",
+            "A=1 gunicorn main:app",
+            "exec gunicorn main:app",
+            "a; b",
+        ] {
             assert_eq!(command(&[], Some(shell)).as_deref(), Some(shell));
         }
     }
@@ -389,6 +407,10 @@ mod tests {
         assert!(addresses.lease().is_err());
         drop(leases);
         let one = addresses.lease().expect("free").ip();
-        assert_ne!(addresses.lease().expect("free").ip(), one, "an address rests before it is used again");
+        assert_ne!(
+            addresses.lease().expect("free").ip(),
+            one,
+            "an address rests before it is used again"
+        );
     }
 }

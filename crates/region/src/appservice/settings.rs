@@ -281,7 +281,7 @@ fn variable_name(name: &str) -> String {
         match character {
             ':' => variable.push_str("__"),
             character if character.is_ascii_alphanumeric() || character == '_' => {
-                variable.push(character)
+                variable.push(character);
             }
             _ => variable.push('_'),
         }

@@ -565,7 +565,7 @@ fn policy(record: &SlotRecord) -> Policy {
 
 fn resolution_key(principal: Option<&str>, record: &SlotRecord) -> String {
     let mut key = format!("{principal:?} {}", record.restarts);
-    let settings = record.app_settings.iter().map(|(name, value)| (name, value));
+    let settings = record.app_settings.iter();
     let strings = record.connection_strings.iter().map(|(name, string)| (name, &string.value));
     for (name, value) in settings.chain(strings) {
         if references::parse(value) != references::Parsed::Literal {

@@ -44,7 +44,6 @@ pub(super) struct FakeMachine {
 struct Alive {
     end: watch::Sender<Option<Ended>>,
     label: String,
-    status: Arc<AtomicU16>,
 }
 
 struct FakeRunning {
@@ -89,23 +88,12 @@ impl FakeMachine {
         alive.sort();
         alive
     }
-
-    /// Makes every instance with this label answer everything with `status` from now on.
-    pub(super) fn answer_with(&self, label: &str, status: u16) {
-        for alive in self.alive.lock().expect("alive").values().filter(|alive| alive.label == label)
-        {
-            alive.status.store(status, Ordering::Relaxed);
-        }
-    }
 }
 
 pub(super) struct FakeRuntime(pub(super) Arc<FakeMachine>);
 
 impl Runtime for FakeRuntime {
-    fn start<'a>(
-        &'a self,
-        program: Program,
-    ) -> BoxFuture<'a, Result<Box<dyn Running>, StartError>> {
+    fn start(&self, program: Program) -> BoxFuture<'_, Result<Box<dyn Running>, StartError>> {
         Box::pin(async move {
             let launch = &program.launch;
             if launch.deployment.is_none() {
@@ -155,10 +143,11 @@ impl Runtime for FakeRuntime {
                     drop(write);
                 })
             };
-            self.0.alive.lock().expect("alive").insert(
-                program.id.clone(),
-                Alive { end: end.clone(), label: label.clone(), status },
-            );
+            self.0
+                .alive
+                .lock()
+                .expect("alive")
+                .insert(program.id.clone(), Alive { end: end.clone(), label: label.clone() });
             Ok(Box::new(FakeRunning {
                 machine: self.0.clone(),
                 id: program.id,

@@ -250,7 +250,7 @@ async fn a_swap_back_finds_the_old_production_warm_and_starts_nothing_for_it() {
     let begun = std::time::Instant::now();
     fixture.swap().await.expect("swap back");
     let took = begun.elapsed();
-    assert_eq!(fixture.answers(&production()).await, [label.clone()], "at once");
+    assert_eq!(fixture.answers(&production()).await, std::slice::from_ref(&label), "at once");
     assert_eq!(
         fixture.machine.started.lock().expect("started")[&label],
         before,
@@ -399,7 +399,7 @@ async fn changed_settings_replace_the_instances_without_a_gap() {
     let label = format!("{version}@production");
     fixture.set(&production(), "LOG_LEVEL", "debug").await;
     for _ in 0..2000 {
-        assert_eq!(fixture.answers(&production()).await, [label.clone()]);
+        assert_eq!(fixture.answers(&production()).await, std::slice::from_ref(&label));
         if fixture.machine.started.lock().expect("started")[&label] == 2
             && fixture.machine.alive().len() == 1
         {
@@ -566,7 +566,7 @@ async fn a_preview_runs_the_source_with_the_targets_settings_and_can_be_taken_ba
     let label = format!("{two}@production");
     let before = fixture.machine.started.lock().expect("started")[&label];
     fixture.swap().await.expect("swap");
-    assert_eq!(fixture.answers(&production()).await, [label.clone()]);
+    assert_eq!(fixture.answers(&production()).await, std::slice::from_ref(&label));
     assert_eq!(
         fixture.machine.started.lock().expect("started")[&label],
         before,

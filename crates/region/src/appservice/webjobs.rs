@@ -381,7 +381,7 @@ impl AppService {
                     let keep = &keep;
                     async move {
                         logs::lines(&mut output, |line| {
-                            keep(&format!("[{} > INFO] {line}", stamp()))
+                            keep(&format!("[{} > INFO] {line}", stamp()));
                         })
                         .await;
                     }
@@ -512,7 +512,7 @@ async fn keep(
         };
         match runtime.start(program).await {
             Err(error) => {
-                log.platform(&format!("WebJob {} could not be started: {error}", job.name))
+                log.platform(&format!("WebJob {} could not be started: {error}", job.name));
             }
             Ok(mut running) => {
                 set("Running");

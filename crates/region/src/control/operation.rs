@@ -278,7 +278,10 @@ pub(super) async fn poll(
     };
     let result = match segment.as_str() {
         "operationresults" => true,
-        "operationstatuses" | "operations" | "asyncoperations" | "azureasyncoperation"
+        "operationstatuses"
+        | "operations"
+        | "asyncoperations"
+        | "azureasyncoperation"
         | "operationstatus" => false,
         _ => return None,
     };

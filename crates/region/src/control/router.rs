@@ -411,7 +411,7 @@ impl Request_<'_> {
             self.conditions(existing.as_deref())?;
             if existing.is_none() {
                 // Some types show what is not (yet) stored: a server parameter at its default.
-                if method == Method::Patch && kind.find(&self.context, id).is_none() {
+                if method == Method::Patch && kind.find(self.context, id).is_none() {
                     return Err(ArmError::not_found(id));
                 }
                 kind.check_name(id.name())?;

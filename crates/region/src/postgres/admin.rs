@@ -73,7 +73,8 @@ impl Client {
             let stream = UnixStream::connect(path).await.map_err(|e| e.to_string())?;
             let mut config = Config::new();
             config.user(SUPERUSER).dbname("postgres").application_name("region");
-            let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|e| words(&e))?;
+            let (client, connection) =
+                config.connect_raw(stream, NoTls).await.map_err(|e| words(&e))?;
             tokio::spawn(connection);
             Ok(Self(client))
         };

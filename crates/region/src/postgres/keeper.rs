@@ -255,18 +255,14 @@ impl Keeper {
         let verifiers = client.verifiers(&pooler::stats_users(server)).await?;
         pooler::write_configuration(&self.cluster, server, &verifiers)
             .map_err(|e| format!("cannot write PgBouncer's configuration: {e}"))?;
-        match &self.pooler {
-            Some(pooler) => {
-                if self.is_news(server) {
-                    pooler.signal(Signal::SIGHUP);
-                }
+        if let Some(pooler) = &self.pooler {
+            if self.is_news(server) {
+                pooler.signal(Signal::SIGHUP);
             }
-            None => {
-                let spec = pooler::spec(&self.cluster, server, program);
-                let service =
-                    Service::start(&self.config.host, spec, &self.log("pgbouncer")).await?;
-                self.pooler = Some(service);
-            }
+        } else {
+            let spec = pooler::spec(&self.cluster, server, program);
+            let service = Service::start(&self.config.host, spec, &self.log("pgbouncer")).await?;
+            self.pooler = Some(service);
         }
         self.pooler_answers(server).await
     }

@@ -407,7 +407,8 @@ impl Service for Hosts {
                 .or_else(|| head.uri.host())
                 .unwrap_or_default()
                 .to_owned();
-            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let body =
+                body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             let (path, query) =
                 (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
             let (cut, answer) = {

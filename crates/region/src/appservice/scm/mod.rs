@@ -109,7 +109,7 @@ impl Scm {
         let who = self.who(&app, &request)?;
         let method = request.method().clone();
         let path = request.uri().path().trim_matches('/').to_owned();
-        let segments: Vec<String> = path.split('/').map(|segment| decode(segment)).collect();
+        let segments: Vec<String> = path.split('/').map(decode).collect();
         let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
         let query = request.uri().query().map(read_query).unwrap_or_default();
         let call = Call { app, slot: self.slot.clone(), who, query, request };

@@ -72,7 +72,12 @@ impl Parameter {
         }
         let server = id.parent()?;
         let status = servers::servers(context)?.status(server.name())?;
-        status.settings.iter().find(|setting| setting.name == name).cloned().map(|setting| Self::Server(Box::new(setting)))
+        status
+            .settings
+            .iter()
+            .find(|setting| setting.name == name)
+            .cloned()
+            .map(|setting| Self::Server(Box::new(setting)))
     }
 
     fn name(&self) -> &str {
