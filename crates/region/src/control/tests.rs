@@ -761,3 +761,59 @@ async fn given_providers_then_clients_can_register_them() {
         .await
         .refused(404, "InvalidResourceNamespace");
 }
+
+/// As if the region had been killed between the acknowledgement and the end of the work.
+#[tokio::test]
+async fn given_an_operation_cut_off_by_a_crash_then_the_next_start_ends_it() {
+    use super::{operation::Operation, types::LongRunning};
+    let world = World::new().await;
+    world.group().await;
+    network(&world).await;
+    let operation = Operation::deprovision(&world.id(""), "2024-01-01", None);
+    let headers = operation.headers(world.context(), &LongRunning::ACCEPTED);
+    let mut batch = crate::store::Batch::new();
+    operation.store(&mut batch);
+    world.context().store.commit(batch).await.expect("committed");
+    world.get(world.id(VNET).as_str()).await.expect(200);
+
+    let world = world.restart().await;
+    let pointer =
+        super::testing::Answer { status: http::StatusCode::ACCEPTED, headers, body: Value::Null };
+    let end = world.finish(&pointer).await.expect(200);
+    assert_eq!(end["status"], "Succeeded", "{end:#}");
+    assert!(end["endTime"].is_string());
+    world.get(&world.path("/resourceGroups/rg")).await.refused(404, "ResourceGroupNotFound");
+    assert!(world.context().store.list_below(&world.id("")).is_empty());
+    // Its end can still be asked for after another restart; a stranger's cannot.
+    let world = world.restart().await;
+    assert_eq!(world.finish(&pointer).await.expect(200)["status"], "Succeeded");
+    world
+        .get(&world.path("/operationresults/11111111-1111-1111-1111-111111111111"))
+        .await
+        .refused(404, "OperationNotFound");
+}
+
+#[tokio::test]
+async fn given_a_body_over_the_limit_then_azures_envelope() {
+    use crate::http::Whole as _;
+    let world = World::new().await;
+    assert_eq!(world.control.limit(), 4 * 1024 * 1024);
+    let refused = world.control.too_large();
+    assert_eq!(refused.status(), 413);
+    let body: Value = serde_json::from_slice(refused.body()).expect("JSON");
+    assert_eq!(body["error"]["code"], "RequestContentTooLarge");
+}
+
+/// What a reader of the fidelity reference is told must be there to be told.
+#[tokio::test]
+async fn every_type_says_what_it_is_and_what_it_does_not_do() {
+    let world = World::new().await;
+    for kind in world.context().registry.types() {
+        assert_eq!(lazuli_azure::id::canonical_type(kind.kind()), kind.kind(), "Azure's casing");
+        assert!(!kind.api_versions().is_empty(), "{}", kind.kind());
+        for version in kind.api_versions() {
+            assert!(version.starts_with("20"), "{}: {version}", kind.kind());
+        }
+        assert!(kind.not_acted_upon().iter().all(|p| !p.is_empty()), "{}", kind.kind());
+    }
+}
