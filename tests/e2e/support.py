@@ -277,6 +277,27 @@ class Region:
         finally:
             connection.close()
 
+    def token(self):
+        """The deployer's token for Resource Manager and SCM."""
+        settings = self.settings
+        form = urllib.parse.urlencode({
+            "grant_type": "client_credentials",
+            "client_id": settings["AZURE_CLIENT_ID"],
+            "client_secret": settings["AZURE_CLIENT_SECRET"],
+            "scope": "https://management.azure.com/.default",
+        })
+        url = f"https://login.microsoftonline.com/{settings['AZURE_TENANT_ID']}/oauth2/v2.0/token"
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        status, _, answer = self.request("POST", url, form.encode(), kind)
+        assert status == 200, (status, answer)
+        return json.loads(answer)["access_token"]
+
+    def arm(self, method, path, body=None, version="2024-08-01"):
+        """A request to Resource Manager for something in the app's resource group."""
+        group = f"/subscriptions/{self.settings['AZURE_SUBSCRIPTION_ID']}/resourceGroups/rg-notes-prod"
+        url = f"https://management.azure.com{group}/providers/{path}?api-version={version}"
+        return self.request(method, url, body, {"Authorization": f"Bearer {self.token()}"})
+
     def get(self, url, **more):
         """Status and text; 0 and the error where there was no answer."""
         try:
