@@ -182,6 +182,7 @@ Commands:
   run          Run a command inside the region's environment
   env          Print the region's environment for a shell
   region       Start, stop and look after the local region
+  check        Judge Terraform, pipelines, settings and Python projects by the standard
   completions  Print a completion script for a shell
   help         Print this message or the help of the given subcommand(s)
 
@@ -370,6 +371,7 @@ Done: release 1 of notes is in prod: package [SHORT] ([TIME])
 ✓ Swap staging and production ([TIME])
 ✓ Verify notes.azurewebsites.net: 1 check passed ([TIME])
 ✓ Worker notes-worker.azurewebsites.net: deployment d000000002 ([TIME])
+✓ The same version to notes-staging.azurewebsites.net: deployment d000000003 ([TIME])
 "#);
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 0
@@ -391,7 +393,7 @@ Done: notes in prod is back at package [SHORT] ([TIME])
 ----- stderr -----
 ✓ Swap staging and production: routing switched [TIME] after the command began ([TIME])
 ✓ Verify notes.azurewebsites.net: 1 check passed ([TIME])
-✓ Worker notes-worker.azurewebsites.net: deployment d000000005 ([TIME])
+✓ Worker notes-worker.azurewebsites.net: deployment d000000006 ([TIME])
 "#);
     assert_seen!(fixture.lazuli(&["rollback"]), @r#"
 exit code: 9
@@ -415,7 +417,7 @@ exit code: 0
 Release 3: rollback of notes to prod (local), by [USER] on [HOST], [DATE], lazuli [VERSION]
   back to the version of release 1
   package  [DIGEST] ([SIZE], 4 files)
-  before   production d000000003, staging d000000001
+  before   production d000000004, staging d000000001
   [CLOCK] deploy: deployment d000000001
   [CLOCK] swap begins
   [CLOCK] swap: operation https://management.azure.com/operations/3
@@ -423,8 +425,8 @@ Release 3: rollback of notes to prod (local), by [USER] on [HOST], [DATE], lazul
   [CLOCK] verify begins
   [CLOCK] ✓ verify: 1 check passed ([TIME])
   [CLOCK] worker begins
-  [CLOCK] worker: deployment d000000005
-  [CLOCK] ✓ worker: deployment d000000005 ([TIME])
+  [CLOCK] worker: deployment d000000006
+  [CLOCK] ✓ worker: deployment d000000006 ([TIME])
   [CLOCK] succeeded after [TIME]
 "#);
     assert_seen!(fixture.lazuli(&["releases", "show", "9"]), @r#"
@@ -464,7 +466,7 @@ help: the story of this release: lazuli releases show 2
 exit code: 6
 ----- stderr -----
 ✓ Package: 4 files, [SIZE], [SHORT] ([TIME])
-✓ Deploy to notes-staging.azurewebsites.net: deployment d000000004 ([TIME])
+✓ Deploy to notes-staging.azurewebsites.net: deployment d000000005 ([TIME])
 ✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
 ✓ Readiness of notes-staging.azurewebsites.net: /health/ready answers in [TIME] ([TIME])
@@ -488,7 +490,7 @@ help: the story of this release: lazuli releases show 3
 exit code: 7
 ----- stderr -----
 ✓ Package: 4 files, [SIZE], [SHORT] ([TIME])
-✓ Deploy to notes-staging.azurewebsites.net: deployment d000000005 ([TIME])
+✓ Deploy to notes-staging.azurewebsites.net: deployment d000000006 ([TIME])
 ✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
 ✓ Readiness of notes-staging.azurewebsites.net: /health/ready answers in [TIME] ([TIME])
@@ -573,7 +575,7 @@ Done: release 2 of notes is in prod: package [SHORT] ([TIME])
   release 2 (deploy) was interrupted; asking the platform how far it came
 = Swap staging and production: done before the interruption ([TIME])
 ✓ Verify notes.azurewebsites.net: 1 check passed ([TIME])
-✓ Worker notes-worker.azurewebsites.net: deployment d000000004 ([TIME])
+✓ Worker notes-worker.azurewebsites.net: deployment d000000005 ([TIME])
 "#);
     assert_eq!(fixture.lazuli(&["rollback"]).status.code(), Some(0));
 }

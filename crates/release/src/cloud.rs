@@ -36,6 +36,10 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(20);
 const ANSWER_SIZE: usize = 1 << 20;
 /// How many lines of a log a person is shown.
 const TAIL: usize = 20;
+/// How long each of them may be, in characters.
+const WIDTH: usize = 240;
+/// How many lines of a traceback, which says what matters at its end.
+const TRACEBACK: usize = 4;
 /// How much of a log file is looked at for them.
 const TAIL_BYTES: usize = 64 * 1024;
 
@@ -513,11 +517,46 @@ fn progress(deployment: &Deployment) -> String {
     })
 }
 
-/// The last lines of a text that say something.
+/// The last lines of a text that say something, as a person can read them.
 pub(crate) fn tail(text: &str) -> Vec<String> {
-    let lines: Vec<&str> =
-        text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(TAIL)..].iter().map(|&line| printable(line)).collect()
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()).rev() {
+        // From the last line back, until there is enough.
+        lines.splice(0..0, readable(line));
+        if lines.len() >= TAIL {
+            break;
+        }
+    }
+    lines.drain(..lines.len().saturating_sub(TAIL));
+    lines
+}
+
+/// A line of a log in short lines. One that ends in a JSON object (structlog, as the standard has it)
+/// becomes its event and the end of its traceback; anything else is cut where it grows too long.
+fn readable(line: &str) -> Vec<String> {
+    let object = line.find('{').and_then(|at| {
+        let object: serde_json::Map<String, Value> = serde_json::from_str(&line[at..]).ok()?;
+        Some((&line[..at], object))
+    });
+    let Some((before, object)) = object else { return vec![short(line)] };
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    let Some(event) = text("event").or_else(|| text("message")) else { return vec![short(line)] };
+    let level = text("level").map_or_else(String::new, |level| format!("{level}: "));
+    let mut lines = vec![short(&format!("{before}{level}{event}"))];
+    if let Some(exception) = text("exception") {
+        let traceback: Vec<&str> = exception.lines().filter(|l| !l.trim().is_empty()).collect();
+        let from = traceback.len().saturating_sub(TRACEBACK);
+        lines.extend(traceback[from..].iter().map(|line| short(&format!("    {line}"))));
+    }
+    lines
+}
+
+fn short(line: &str) -> String {
+    let line = printable(line);
+    match line.char_indices().nth(WIDTH) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
 }
 
 /// What a WebJob wrote. Kudu prefixes each line with `[time > run: level] `; `SYS` lines are its own
@@ -562,6 +601,24 @@ mod tests {
     #[test]
     fn a_log_cannot_drive_the_terminal() {
         assert_eq!(printable("\u{1b}[31mred\u{1b}[0m\u{7}\tx\u{1b}]0;title"), "red    x0;title");
+    }
+
+    #[test]
+    fn a_structured_line_is_shown_as_its_event_and_the_end_of_its_traceback() {
+        let line = r#"2026-11-22T23:03:35Z [9fdc] {"event": "Exception in worker process", "level": "error", "exception": "Traceback:\n  a\n  b\n  c\n  File \"main.py\", line 62\n    raise\nRuntimeError: broken"}"#;
+        assert_eq!(
+            tail(&format!("before\n{line}\n{{\"not\": \"ours\"}}\n")),
+            [
+                "before",
+                "2026-11-22T23:03:35Z [9fdc] error: Exception in worker process",
+                "      c",
+                "      File \"main.py\", line 62",
+                "        raise",
+                "    RuntimeError: broken",
+                "{\"not\": \"ours\"}",
+            ]
+        );
+        assert_eq!(tail(&"é".repeat(1000))[0].chars().count(), WIDTH + 1);
     }
 
     #[test]

@@ -202,6 +202,8 @@ pub enum Step {
     Worker,
     /// Deploy the package to the scheduler's site.
     Scheduler,
+    /// After the first release, deploy the package to the staging slot, which the swap left empty.
+    Refill,
 }
 
 impl Step {
@@ -219,6 +221,7 @@ impl Step {
             Self::Verify => "verify",
             Self::Worker => "worker",
             Self::Scheduler => "scheduler",
+            Self::Refill => "refill",
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | swap | exchanges the slots | swapping back |
 //! | verify | looks at production | — |
 //! | worker, scheduler | the zip into their sites | deploying the package they had |
+//! | refill | first release only: the zip into the slot that the swap left empty | nothing |
 //!
 //! Where the environment has no slots, `deploy` and `verify` are of production itself, and what undoes
 //! the deployment is deploying the package before.
@@ -237,7 +238,12 @@ impl Release<'_> {
             });
         }
 
-        let plan = self.plan();
+        let mut plan = self.plan();
+        // The first swap exchanges the version with nothing: without this the staging slot would
+        // answer nobody until the next release.
+        if self.cloud.has_staging() && found.production.is_none() {
+            plan.push(Step::Refill);
+        }
         let mut journal =
             journals.begin(|number| self.began(number, Kind::Deploy, None, plan.clone()))?;
         journal.write(Entry::Packaged { package: package.clone() })?;
@@ -492,7 +498,7 @@ pub fn made_by(
     journals: &Journals,
     deployment: &str,
 ) -> Result<Option<(u32, Package)>, JournalError> {
-    for step in [Step::Deploy, Step::Worker, Step::Scheduler] {
+    for step in [Step::Deploy, Step::Refill, Step::Worker, Step::Scheduler] {
         if let Some(made) = made(journals, &[step], deployment)? {
             return Ok(Some(made));
         }
@@ -721,6 +727,7 @@ impl<'a> Run<'a> {
             Step::Verify => format!("Verify {}", cloud.host(Place::Production)),
             Step::Worker => format!("Worker {}", cloud.host(Place::Worker)),
             Step::Scheduler => format!("Scheduler {}", cloud.host(Place::Scheduler)),
+            Step::Refill => format!("The same version to {}", cloud.host(Place::Staging)),
         }
     }
 
@@ -752,6 +759,14 @@ impl<'a> Run<'a> {
             Step::Verify => self.verify(line).await,
             Step::Worker => self.place(Step::Worker, Place::Worker, line).await,
             Step::Scheduler => self.place(Step::Scheduler, Place::Scheduler, line).await,
+            Step::Refill => match self.place(Step::Refill, Place::Staging, line).await {
+                // The release is done; an empty slot is no reason to undo it.
+                Err(Fault::Trouble(trouble)) if !trouble.unreachable => {
+                    self.release.reporter.warn(&trouble);
+                    Ok(Done::unchanged("left empty"))
+                }
+                outcome => outcome,
+            },
         }
     }
 

@@ -96,6 +96,7 @@ async fn a_release_goes_through_staging_and_a_rollback_back() {
     let old = fixture.running();
     assert!(old[0].is_some() && old.iter().all(|content| *content == old[0]), "{old:?}");
     assert_eq!(fixture.platform.migrated(), ["staging", "production"]);
+    assert_eq!(fixture.platform.content(STAGING), old[0], "the first swap left nothing empty");
 
     let second = fixture.deploy(2).await.expect("released");
     assert_eq!(second.number, Some(2));

@@ -138,7 +138,7 @@ fn step(broken: &Broken, flags: &str) -> Failure {
         }
         Step::Worker => failure.advise(format!("its whole log: lazuli logs --app worker{flags}")),
         Step::Scheduler => failure.advise(format!("its whole log: lazuli logs --app scheduler{flags}")),
-        Step::Package => failure,
+        Step::Package | Step::Refill => failure,
     }
     .advise(format!("the story of this release: lazuli releases show {number}{flags}"))
 }
