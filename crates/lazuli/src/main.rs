@@ -15,8 +15,8 @@ mod project;
 mod reporter;
 mod target;
 
-/// The gateway allocates a few small things a request; with glibc's allocator that was a fifteenth of
-/// its time (`bench/frontend`).
+/// The gateway allocates a few small things a request: about 7 % of its samples in a profile were in
+/// glibc's allocator. What this one saves was not measured by itself.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
