@@ -233,6 +233,9 @@ pub fn run(project: Project, config: &Config, baseline: &HashSet<String>) -> Rep
         }
     }
 
+    for f in &mut raw {
+        f.span = whole_characters(&project.sources, f.span);
+    }
     let mut findings = merge(raw, &project);
     for f in &mut findings {
         if let Some(Some(s)) = config.severities.get(f.rule.id) {
@@ -269,6 +272,20 @@ pub fn run(project: Project, config: &Config, baseline: &HashSet<String>) -> Rep
         .map(|s| s.name.clone())
         .collect();
     Report { project, findings, unknown: reasons, judged, environment_unknown }
+}
+
+/// Readers that stop at a byte name that byte; a person is shown characters.
+fn whole_characters(sources: &Sources, span: Span) -> Span {
+    let text = &sources.get(span.file).text;
+    let mut start = (span.start as usize).min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let mut end = (span.end as usize).clamp(start, text.len());
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    Span::new(span.file, start, end)
 }
 
 /// One finding for the same breach in several environments or instances.
@@ -338,11 +355,10 @@ fn suppress(sources: &Sources, findings: &mut Vec<Finding>) {
             let mut words = rest.split_whitespace().peekable();
             let mut ids = Vec::new();
             while let Some(w) = words.peek() {
-                let id = w.trim_end_matches(',');
-                if !id.starts_with("LZ-") {
+                if !w.starts_with("LZ-") {
                     break;
                 }
-                ids.push(id.to_owned());
+                ids.extend(w.split(',').filter(|id| !id.is_empty()).map(str::to_owned));
                 words.next();
             }
             let reason = words

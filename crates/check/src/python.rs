@@ -185,7 +185,10 @@ pub(crate) fn calls(tokens: &[(Token, Span)]) -> Vec<Call> {
     let mut function: Option<(usize, String)> = None;
     let mut indent = 0;
     let mut i = 0;
-    while i + 1 < tokens.len() {
+    // Calls nest, and each keeps its arguments: a file of nothing but `f(f(f(` must not grow them
+    // without bound.
+    let mut left = 4 * MAX_TOKENS;
+    while i + 1 < tokens.len() && left > 0 {
         if let Token::Line(n) = tokens[i].0 {
             indent = n;
             let blank = matches!(tokens[i + 1].0, Token::Line(_));
@@ -213,6 +216,7 @@ pub(crate) fn calls(tokens: &[(Token, Span)]) -> Vec<Call> {
                 }
                 j += 1;
             }
+            left = left.saturating_sub(j - i);
             out.push(Call {
                 name: name.clone(),
                 span: tokens[i].1,

@@ -96,3 +96,18 @@ fn nothing_depends_on_the_order_of_files() {
         assert_eq!(told(&forward), told(&backward));
     }
 }
+
+#[test]
+fn the_reference_is_in_sync() {
+    let page =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/rules.md");
+    let fresh = lazuli_check::output::reference::render();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(&page, &fresh).unwrap();
+    }
+    let kept = std::fs::read_to_string(&page).unwrap_or_default();
+    assert!(
+        kept == fresh,
+        "docs/reference/rules.md is not what the rules say: UPDATE_REFERENCE=1 writes it"
+    );
+}

@@ -376,7 +376,7 @@ pub(crate) static RULES: &[Rule] = &[
                 let (Some(a), Some(b)) = (ip("start_ip_address"), ip("end_ip_address")) else {
                     continue;
                 };
-                let size = u32::from(b).saturating_sub(u32::from(a));
+                let size = u64::from(u32::from(b)).saturating_sub(u64::from(u32::from(a)));
                 if u32::from(a) == 0 && u32::from(b) == 0 {
                     o.at(r.header, "0.0.0.0 lets every Azure tenant reach the database");
                 } else if size > 65_536 {

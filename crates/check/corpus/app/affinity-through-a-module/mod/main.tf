@@ -1,0 +1,4 @@
+variable "value" {}
+resource "azurerm_linux_web_app" "x" {
+  client_affinity_enabled = var.value # expect LZ-APP-004
+}

@@ -1,0 +1,3 @@
+resource "azurerm_linux_web_app" "x" {
+  https_only = false # expect LZ-APP-001
+}

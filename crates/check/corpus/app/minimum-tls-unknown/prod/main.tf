@@ -1,0 +1,6 @@
+variable "value" {}
+resource "azurerm_linux_web_app" "x" {
+  site_config {
+    minimum_tls_version = var.value
+  }
+}

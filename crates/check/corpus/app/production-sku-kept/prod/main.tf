@@ -1,0 +1,3 @@
+resource "azurerm_service_plan" "x" {
+  sku_name = "P1mv3"
+}

@@ -1,0 +1,5 @@
+resource "azurerm_linux_web_app" "x" {
+  site_config {
+    remote_debugging_enabled = true # expect LZ-APP-006
+  }
+}

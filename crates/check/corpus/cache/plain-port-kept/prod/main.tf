@@ -1,0 +1,3 @@
+resource "azurerm_redis_cache" "x" {
+  non_ssl_port_enabled = false
+}

@@ -1,0 +1,3 @@
+resource "azurerm_redis_cache" "x" {
+  public_network_access_enabled = false
+}

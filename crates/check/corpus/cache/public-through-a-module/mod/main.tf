@@ -1,0 +1,4 @@
+variable "value" {}
+resource "azurerm_redis_cache" "x" {
+  public_network_access_enabled = var.value # expect LZ-RED-004
+}

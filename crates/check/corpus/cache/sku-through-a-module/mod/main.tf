@@ -1,0 +1,4 @@
+variable "value" {}
+resource "azurerm_redis_cache" "x" {
+  sku_name = var.value # expect LZ-RED-001
+}

@@ -1,0 +1,4 @@
+module "m" {
+  source = "../mod"
+  value  = "B_Standard_B1ms"
+}

@@ -1,0 +1,4 @@
+variable "value" {}
+resource "azurerm_postgresql_flexible_server" "x" {
+  storage_mb = var.value # expect LZ-DB-004
+}

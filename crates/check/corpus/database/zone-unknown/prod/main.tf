@@ -1,0 +1,6 @@
+variable "value" {}
+resource "azurerm_postgresql_flexible_server" "x" {
+  high_availability {
+    mode = var.value
+  }
+}

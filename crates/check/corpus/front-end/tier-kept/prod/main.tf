@@ -1,0 +1,3 @@
+resource "azurerm_static_web_app" "x" {
+  sku_tier = "Standard"
+}

@@ -1,0 +1,3 @@
+resource "azurerm_linux_web_app" "x" { # expect LZ-IDN-001
+  name = "x"
+}

@@ -1,0 +1,4 @@
+variable "value" {}
+resource "azurerm_cognitive_account" "x" {
+  local_auth_enabled = var.value
+}

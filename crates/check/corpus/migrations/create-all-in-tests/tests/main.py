@@ -1,0 +1,1 @@
+Base.metadata.create_all(engine)

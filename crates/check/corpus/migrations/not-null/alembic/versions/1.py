@@ -1,0 +1,8 @@
+from alembic import op
+import sqlalchemy as sa
+
+def upgrade():
+    op.alter_column("t", "a", nullable=False)  # expect LZ-DB-021
+
+def downgrade():
+    op.drop_table("t")

@@ -1,0 +1,4 @@
+variable "value" {}
+resource "azurerm_log_analytics_workspace" "x" {
+  retention_in_days = var.value # expect LZ-MON-002
+}

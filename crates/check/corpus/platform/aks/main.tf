@@ -1,0 +1,3 @@
+resource "azurerm_kubernetes_cluster" "k" { # expect LZ-PLT-002
+  name = "k"
+}

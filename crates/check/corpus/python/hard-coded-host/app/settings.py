@@ -1,0 +1,1 @@
+VAULT = "https://shop-kv.vault.azure.net"  # expect LZ-PY-005

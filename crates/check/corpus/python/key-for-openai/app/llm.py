@@ -1,0 +1,1 @@
+c = AzureOpenAI(azure_endpoint=e, api_key=k)  # expect LZ-IDN-005

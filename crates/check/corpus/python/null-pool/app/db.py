@@ -1,0 +1,1 @@
+engine = create_async_engine(url, poolclass=NullPool)

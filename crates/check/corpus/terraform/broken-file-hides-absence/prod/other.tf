@@ -1,0 +1,2 @@
+resource "azurerm_monitor_diagnostic_setting" "d" {
+  target_resource_id = 

@@ -1,0 +1,2 @@
+environment = "prod"
+sku = "B1"

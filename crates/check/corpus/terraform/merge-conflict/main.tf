@@ -1,0 +1,4 @@
+<<<<<<< HEAD
+resource "azurerm_linux_web_app" "x" {}
+=======
+>>>>>>> branch

@@ -1,0 +1,3 @@
+resource "azurerm_key_vault" "x" {
+  public_network_access_enabled = false
+}

@@ -1,0 +1,4 @@
+variable "value" {}
+resource "azurerm_key_vault" "x" {
+  public_network_access_enabled = var.value # expect LZ-KV-005
+}

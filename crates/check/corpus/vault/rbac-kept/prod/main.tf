@@ -1,0 +1,3 @@
+resource "azurerm_key_vault" "x" {
+  rbac_authorization_enabled = true
+}

@@ -1,0 +1,11 @@
+resource "azurerm_key_vault_secret" "s" {
+  name = "shop-jwt-secret"
+}
+resource "azurerm_linux_web_app" "x" {
+  app_settings = {
+    JWT_SECRET = "@Microsoft.KeyVault(SecretUri=${azurerm_key_vault_secret.s.versionless_id})"
+  }
+  identity {
+    type = "SystemAssigned"
+  }
+}

@@ -1,0 +1,3 @@
+resource "azurerm_key_vault" "x" {
+  soft_delete_retention_days = 90
+}

@@ -1,0 +1,3 @@
+variable "admin_password" {
+  default = "Corr3ctHorse!" # expect LZ-KV-011
+}
