@@ -64,7 +64,7 @@ impl Addresses {
     /// A free address.
     pub fn lease(&self) -> Result<Lease, SubnetFull> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = taken.last.saturating_add(1).clamp(4, 254);
+        let after = if (4..254).contains(&taken.last) { taken.last + 1 } else { 4 };
         let last = (after..=254)
             .chain(4..after)
             .find(|last| !taken.addresses.contains(last))

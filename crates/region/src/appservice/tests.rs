@@ -107,6 +107,16 @@ async fn fixture() -> Fixture {
     fixture
 }
 
+/// The body that whatever listens at `address` answers with.
+async fn ask(address: std::net::SocketAddr) -> Option<String> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.ok()?;
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    answer.split("\r\n\r\n").nth(1).map(str::to_owned)
+}
+
 impl Fixture {
     async fn create(&self, key: &SlotKey, change: impl FnOnce(&mut SlotRecord)) {
         let mut record = settings::tests::record();
@@ -160,23 +170,27 @@ impl Fixture {
         deployment.content
     }
 
-    /// What answers at a slot's host: the fake machine's labels.
+    /// What answers at a slot's host: the fake machine's labels. Unlike the front end this holds no
+    /// instance while it asks, so one that left the table meanwhile is not asked again.
     async fn answers(&self, key: &SlotKey) -> Vec<String> {
-        let pool = match self.routes.0.lock().expect("table").get(&key.host_name()) {
-            Some(Target::Site(site)) => site.pool.clone(),
-            _ => return Vec::new(),
-        };
-        let mut answers = Vec::new();
-        for instance in pool.instances() {
-            let stream = tokio::net::TcpStream::connect(instance.addr()).await;
-            let Ok(mut stream) = stream else { continue };
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("write");
-            let mut answer = String::new();
-            let _ = stream.read_to_string(&mut answer).await;
-            answers.extend(answer.split("\r\n\r\n").nth(1).map(str::to_owned));
+        loop {
+            let Some(pool) = self.pool(key) else { return Vec::new() };
+            let mut answers = Vec::new();
+            for instance in pool.instances() {
+                answers.extend(ask(instance.addr()).await);
+            }
+            let same = self.pool(key).is_some_and(|now| Arc::ptr_eq(&now, &pool));
+            if same || answers.len() == pool.instances().len() {
+                return answers;
+            }
         }
-        answers
+    }
+
+    fn pool(&self, key: &SlotKey) -> Option<Arc<lazuli_gateway::Pool>> {
+        match self.routes.0.lock().expect("table").get(&key.host_name()) {
+            Some(Target::Site(site)) => Some(site.pool.clone()),
+            _ => None,
+        }
     }
 
     async fn serves(&self, key: &SlotKey, content: &str, as_slot: &str) {
