@@ -108,7 +108,7 @@ async fn fixture() -> Fixture {
 }
 
 /// The body that whatever listens at `address` answers with.
-async fn ask(address: std::net::SocketAddr) -> Option<String> {
+async fn body_of(address: std::net::SocketAddr) -> Option<String> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.ok()?;
@@ -177,7 +177,7 @@ impl Fixture {
             let Some(pool) = self.pool(key) else { return Vec::new() };
             let mut answers = Vec::new();
             for instance in pool.instances() {
-                answers.extend(ask(instance.addr()).await);
+                answers.extend(body_of(instance.addr()).await);
             }
             let same = self.pool(key).is_some_and(|now| Arc::ptr_eq(&now, &pool));
             if same || answers.len() == pool.instances().len() {
