@@ -138,6 +138,10 @@ pub(crate) enum Command {
     Run(commands::run::Args),
     /// Print the region's environment for a shell
     Env(commands::env::Args),
+    /// Estimate what each environment costs a month
+    Cost(commands::cost::Args),
+    /// Show how the environments differ, and why they may
+    Parity(commands::parity::Args),
     /// Start, stop and look after the local region
     Region(commands::region::Args),
     /// Judge Terraform, pipelines, settings and Python projects by the standard

@@ -181,6 +181,8 @@ Commands:
   logs         Show the logs of an app
   run          Run a command inside the region's environment
   env          Print the region's environment for a shell
+  cost         Estimate what each environment costs a month
+  parity       Show how the environments differ, and why they may
   region       Start, stop and look after the local region
   check        Judge Terraform, pipelines, settings and Python projects by the standard
   completions  Print a completion script for a shell

@@ -502,6 +502,44 @@ pub mod cost {
         pub usd: f64,
     }
 
+    /// An App Service plan, an instance.
+    pub const PLAN: &str = "App Service plan";
+    /// A PostgreSQL server with its storage.
+    pub const POSTGRES: &str = "PostgreSQL";
+    /// Its standby in another zone. The standard asks for one and leaves it out of its estimate.
+    pub const POSTGRES_STANDBY: &str = "PostgreSQL standby";
+    /// Azure Cache for Redis.
+    pub const REDIS: &str = "Redis";
+    /// Azure Managed Redis.
+    pub const MANAGED_REDIS: &str = "Managed Redis";
+    /// A Key Vault.
+    pub const VAULT: &str = "Key Vault";
+    /// Application Insights.
+    pub const INSIGHTS: &str = "Application Insights";
+    /// A private endpoint.
+    pub const ENDPOINT: &str = "Private endpoint";
+    /// All of them.
+    pub const ITEMS: [&str; 8] =
+        [PLAN, POSTGRES, POSTGRES_STANDBY, REDIS, MANAGED_REDIS, VAULT, INSIGHTS, ENDPOINT];
+
+    const fn price(item: &'static str, sku: &'static str, usd: f64) -> Price {
+        Price { item, sku, usd }
+    }
+
+    /// The standard's figures, each for one unit: it gives two instances of P2v3 together, and five
+    /// endpoints.
+    pub const PRICES: Said<[Price; 7]> = said(
+        "Monthly Cost Estimates",
+        [
+            price(PLAN, "P2v3", 250.0),
+            price(PLAN, "P1v3", 125.0),
+            price(POSTGRES, "Standard_D4ds_v5", 350.0),
+            price(REDIS, "Premium P1", 340.0),
+            price(VAULT, "Standard", 5.0),
+            price(INSIGHTS, "5 GB ingest", 15.0),
+            price(ENDPOINT, "Standard", 10.0),
+        ],
+    );
     /// Percentages of the budget at which somebody is told.
     pub const BUDGET_ALERTS: Said<[u32; 2]> = said("Cost Controls", [80, 100]);
 }

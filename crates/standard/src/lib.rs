@@ -3,9 +3,11 @@
 //! It does no I/O and knows nothing of the region or of the release process.
 
 pub mod blueprint;
+pub mod cost;
 pub mod data;
 pub mod environment;
 pub mod manifest;
+pub mod parity;
 
 pub use blueprint::Blueprint;
 pub use environment::Environment;

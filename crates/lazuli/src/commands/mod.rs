@@ -9,9 +9,11 @@ use crate::exit::Exit;
 
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod env;
 pub(crate) mod logs;
+pub(crate) mod parity;
 pub(crate) mod provision;
 pub(crate) mod region;
 pub(crate) mod releases;
@@ -28,6 +30,8 @@ pub(crate) fn dispatch(command: Command, cx: &Context) -> Result<ExitCode, Failu
         Command::Run(args) => return run::run(args, cx),
         Command::Env(args) => return env::run(&args, cx).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => return check::run(&args, cx),
+        Command::Cost(args) => return cost::run(&args, cx).map(|()| ExitCode::SUCCESS),
+        Command::Parity(args) => return parity::run(&args, cx).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => {
             completions::run(&args, cx);
             return Ok(ExitCode::SUCCESS);
@@ -49,9 +53,12 @@ pub(crate) fn dispatch(command: Command, cx: &Context) -> Result<ExitCode, Failu
             Command::Status(args) => status::run(args, cx).await,
             Command::Logs(args) => logs::run(args, cx).await,
             Command::Region(args) => region::run(args, cx).await,
-            Command::Run(_) | Command::Env(_) | Command::Check(_) | Command::Completions(_) => {
-                Ok(())
-            }
+            Command::Run(_)
+            | Command::Env(_)
+            | Command::Check(_)
+            | Command::Cost(_)
+            | Command::Parity(_)
+            | Command::Completions(_) => Ok(()),
         }
     })?;
     Ok(ExitCode::SUCCESS)

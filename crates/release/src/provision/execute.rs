@@ -220,7 +220,11 @@ impl Run<'_> {
             },
             Err(Failure::Other(error)) => error,
         };
-        step.fail(&error);
+        // The step's line names the resource already.
+        match &error {
+            ProvisionError::Resource { source, .. } => step.fail(source),
+            other => step.fail(other),
+        }
         Err(error)
     }
 

@@ -134,3 +134,209 @@ impl SecurityRule {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::{Blueprint, Subnet};
+    use super::*;
+    use crate::{Environment, Manifest};
+
+    /// Somewhere a connection begins or ends.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    enum Place {
+        Subnet(usize),
+        Internet,
+        /// Azure Storage, which is part of the internet to a rule that says `Internet`.
+        Storage,
+    }
+
+    const NAMES: [&str; 4] = ["app", "pe", "db", "mgmt"];
+
+    fn name(place: Place) -> &'static str {
+        match place {
+            Place::Subnet(at) => NAMES[at],
+            Place::Internet => "internet",
+            Place::Storage => "storage",
+        }
+    }
+
+    /// Whether a prefix or service tag of a rule means a place.
+    fn means(tag: &str, place: Place, subnets: &[Subnet]) -> bool {
+        match (tag, place) {
+            ("*", _)
+            | ("VirtualNetwork", Place::Subnet(_))
+            | ("Internet", Place::Internet | Place::Storage)
+            | ("Storage", Place::Storage) => true,
+            (prefix, Place::Subnet(at)) => subnets[at].prefix == prefix,
+            _ => false,
+        }
+    }
+
+    /// Azure's default rules, after all others: the VNet talks to itself, and out to the internet
+    /// (<https://learn.microsoft.com/azure/virtual-network/network-security-groups-overview#default-security-rules>).
+    fn default_rules(direction: Direction) -> Vec<SecurityRule> {
+        let mut inside =
+            rule(direction, 65_000, "AllowVnet", &["VirtualNetwork"], &["VirtualNetwork"], &[]);
+        "*".clone_into(&mut inside.protocol);
+        let mut internet = rule(direction, 65_001, "AllowInternet", &["*"], &["Internet"], &[]);
+        internet.allow = direction == Direction::Outbound;
+        let deny = rule(direction, 65_500, "DenyAll", &["*"], &["*"], &[]).denied();
+        vec![inside, internet, deny]
+    }
+
+    /// What a security group decides about one connection, and by which rule.
+    fn decision(
+        subnets: &[Subnet],
+        group: usize,
+        direction: Direction,
+        from: Place,
+        to: Place,
+        port: u16,
+    ) -> (bool, String) {
+        let mut rules = subnets[group].security_group.rules.clone();
+        rules.extend(default_rules(direction));
+        rules.retain(|r| r.direction == direction);
+        rules.sort_by_key(|r| r.priority);
+        let first = rules.iter().find(|r| {
+            r.sources.iter().any(|s| means(s, from, subnets))
+                && r.destinations.iter().any(|d| means(d, to, subnets))
+                && (r.ports.is_empty() || r.ports.contains(&port))
+        });
+        let first = first.expect("the last default rule matches everything");
+        (first.allow, format!("{}/{}", subnets[group].security_group.name, first.name))
+    }
+
+    /// Whether a TCP connection can be opened: out of one group, into the other.
+    fn open(subnets: &[Subnet], from: Place, to: Place, port: u16) -> Result<String, String> {
+        let mut path = Vec::new();
+        if let Place::Subnet(at) = from {
+            let (allow, by) = decision(subnets, at, Direction::Outbound, from, to, port);
+            if !allow {
+                return Err(by);
+            }
+            path.push(by);
+        }
+        if let Place::Subnet(at) = to {
+            let (allow, by) = decision(subnets, at, Direction::Inbound, from, to, port);
+            if !allow {
+                return Err(by);
+            }
+            path.push(by);
+        }
+        Ok(path.join(" and "))
+    }
+
+    /// Every open path: from, to, port, and what opened it. The ports are all that any rule names,
+    /// and one that none does.
+    fn paths(subnets: &[Subnet]) -> BTreeSet<(&'static str, &'static str, u16, String)> {
+        let mut ports: BTreeSet<u16> = subnets
+            .iter()
+            .flat_map(|s| &s.security_group.rules)
+            .flat_map(|r| r.ports.clone())
+            .collect();
+        ports.extend([22, 80]);
+        let mut places: Vec<Place> = (0..subnets.len()).map(Place::Subnet).collect();
+        places.extend([Place::Internet, Place::Storage]);
+        let mut paths = BTreeSet::new();
+        for from in &places {
+            for to in &places {
+                if !matches!((from, to), (Place::Subnet(_), _) | (_, Place::Subnet(_))) {
+                    continue;
+                }
+                for port in &ports {
+                    if let Ok(by) = open(subnets, *from, *to, *port) {
+                        paths.insert((name(*from), name(*to), *port, by));
+                    }
+                }
+            }
+        }
+        paths
+    }
+
+    fn blueprints() -> impl Iterator<Item = Blueprint> {
+        ["premium", "managed"].into_iter().flat_map(|cache| {
+            let source = format!(
+                "app: notes\nlocation: westeurope\nbackend: {{ app: a:b }}\ncache: {cache}\n"
+            );
+            let manifest = Manifest::parse(&source, "x").expect("a manifest");
+            Environment::ALL.map(|e| Blueprint::new(&manifest, e))
+        })
+    }
+
+    fn ends(subnets: &[Subnet]) -> Vec<(&'static str, &'static str, u16)> {
+        paths(subnets).into_iter().map(|(from, to, port, _)| (from, to, port)).collect()
+    }
+
+    #[test]
+    fn what_must_be_reachable_is_and_nothing_else() {
+        for blueprint in blueprints() {
+            let cache = blueprint.cache.port;
+            let mut expected = vec![
+                ("app", "db", 5432),
+                ("app", "db", 6432),
+                ("app", "internet", 443),
+                ("app", "pe", 443),
+                ("app", "pe", cache),
+                ("app", "storage", 443),
+                ("db", "db", 5432),
+                ("db", "db", 6432),
+                ("db", "storage", 443),
+            ];
+            expected.sort_unstable();
+            assert_eq!(ends(&blueprint.network.subnets), expected, "{}", blueprint.environment);
+        }
+    }
+
+    /// The analysis sees it when a rule goes missing or is widened, and names the path and the rule.
+    #[test]
+    fn a_broken_rule_opens_a_path_that_is_named() {
+        let blueprint = blueprints().next().expect("one");
+        let good = paths(&blueprint.network.subnets);
+        let mut broken = blueprint.network.subnets.clone();
+        broken[2].security_group.rules.retain(|r| r.name != "DenyAll");
+        let opened: Vec<_> = paths(&broken).into_iter().filter(|p| !good.contains(p)).collect();
+        // The app's group lets one list of ports out to both subnets; only the database's own denial
+        // keeps those that are not PostgreSQL's from arriving.
+        let by = || "app-nsg/AllowVNetOutbound and db-nsg/AllowVnet".to_owned();
+        assert_eq!(opened, [("app", "db", 443, by()), ("app", "db", 6380, by())]);
+        broken[3].security_group.rules.retain(|r| r.name != "DenyAllOutbound");
+        let opened: Vec<_> = paths(&broken).into_iter().filter(|p| !good.contains(p)).collect();
+        assert!(
+            opened.contains(&(
+                "mgmt",
+                "db",
+                5432,
+                "mgmt-nsg/AllowVnet and db-nsg/AllowVnet".to_owned()
+            )),
+            "{opened:?}"
+        );
+
+        let mut broken = blueprint.network.subnets.clone();
+        "*".clone_into(&mut broken[1].security_group.rules[0].sources[0]);
+        let opened: Vec<_> = paths(&broken).into_iter().filter(|p| !good.contains(p)).collect();
+        assert!(
+            opened.contains(&("internet", "pe", 443, "pe-nsg/AllowFromApp".to_owned())),
+            "{opened:?}"
+        );
+    }
+
+    #[test]
+    fn rules_are_what_azure_takes() {
+        for blueprint in blueprints() {
+            for subnet in &blueprint.network.subnets {
+                let mut seen = BTreeSet::new();
+                for rule in &subnet.security_group.rules {
+                    assert!((100..=4096).contains(&rule.priority), "{}", rule.name);
+                    assert!(
+                        seen.insert((rule.direction == Direction::Inbound, rule.priority)),
+                        "{}: one priority twice",
+                        rule.name
+                    );
+                    assert!(rule.reason.len() <= 140 && !rule.reason.is_empty(), "{}", rule.reason);
+                }
+            }
+        }
+    }
+}
