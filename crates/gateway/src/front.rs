@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use crate::{
     Pool, Site, SiteState, Target, headers,
     instance::InFlight,
-    pages,
+    names, pages,
     request_body::Source,
     response_body::{InstanceBody, ResponseBody},
     serve::Connection,
@@ -82,7 +82,11 @@ pub(crate) async fn serve(
     };
     let (mut parts, incoming) = request.into_parts();
     let url = path_and_query(&parts.uri);
-    if site.https_only && !connection.peer.tls {
+    // A browser cannot be made to trust the region for `.localhost`, which never leaves the machine:
+    // there plain HTTP is served whatever the site demands under its real name.
+    let local = names::split_authority(authority)
+        .is_some_and(|(host, _)| names::is_local(&names::canonical(host)));
+    if site.https_only && !connection.peer.tls && !local {
         return pages::moved(&format!("https://{authority}{}", url.as_str()));
     }
     if site.state == SiteState::Stopped {

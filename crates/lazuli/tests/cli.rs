@@ -48,7 +48,7 @@ impl Fixture {
             .enable_all()
             .build()
             .expect("a runtime");
-        Self { dir, platform: None, runtime: runtime }
+        Self { dir, platform: None, runtime }
     }
 
     /// A project, and a region that is the scripted platform.
