@@ -46,14 +46,12 @@ async fn https_only_redirects_and_only_then() {
     let port = front.addr.port();
     let request =
         format!("GET /a?b=c HTTP/1.1\r\nHost: notes.localhost:{port}\r\nConnection: close\r\n\r\n");
+    // Under the name that is for browsers on this machine, plain HTTP is served as it comes.
     let answer = front.raw(&request).await;
-    assert!(answer.starts_with("HTTP/1.1 301 "), "{answer}");
-    assert!(
-        answer.contains(&format!("location: https://notes.localhost:{port}/a?b=c\r\n")),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("app"), "{answer}");
     // Through the proxy, under its real name.
     let answer = front.raw("GET http://NOTES.azurewebsites.net/x HTTP/1.1\r\nHost: whatever\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 301 "), "{answer}");
     assert!(answer.contains("location: https://NOTES.azurewebsites.net/x\r\n"), "{answer}");
     site.https_only = false;
     front.publish(site);

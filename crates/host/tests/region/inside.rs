@@ -369,7 +369,8 @@ async fn address_again(host: Host) -> Outcome {
         let process = host.spawn(spec).await?;
         let started = Instant::now();
         expect(answers(address).await? == format!("round-{round}"), "the new one answers")?;
-        expect(started.elapsed() < Duration::from_secs(1), "not held up by the old one")?;
+        // A stale neighbour entry would hold it up for the kernel's whole patience, not for moments.
+        expect(started.elapsed() < Duration::from_secs(20), "not held up by the old one")?;
         process.signal(Signal::SIGKILL)?;
         process.wait().await;
     }
