@@ -8,6 +8,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -271,17 +272,19 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// The journals of one environment of one project.
+/// The journals of one environment of one project. `E` is what a line says: of releases, unless
+/// something else of many steps keeps its own.
 #[derive(Clone, Debug)]
-pub struct Journals {
+pub struct Journals<E = Entry> {
     dir: PathBuf,
+    entries: PhantomData<fn() -> E>,
 }
 
 /// What a journal holds, read and verified.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Story {
+pub struct Story<E = Entry> {
     /// Every line, in order.
-    pub records: Vec<Record>,
+    pub records: Vec<Record<E>>,
     /// The hash of the last line (of the release before, when there is none).
     pub hash: String,
     /// How many bytes of the file are whole lines.
@@ -291,7 +294,19 @@ pub struct Story {
 impl Journals {
     /// Below `.lazuli` of a project.
     pub fn of(lazuli: &Path, environment: &str) -> Self {
-        Self { dir: lazuli.join("releases").join(environment) }
+        Self::at(lazuli.join("releases").join(environment))
+    }
+
+    /// Begins the journal of the next release; `began` is told its number.
+    pub fn begin(&self, began: impl FnOnce(u32) -> Began) -> Result<Journal, JournalError> {
+        self.begin_with(|number| Entry::Began(Box::new(began(number))))
+    }
+}
+
+impl<E: Serialize + DeserializeOwned> Journals<E> {
+    /// In this directory.
+    pub fn at(dir: PathBuf) -> Self {
+        Self { dir, entries: PhantomData }
     }
 
     /// Where the journals and the lock are.
@@ -320,7 +335,7 @@ impl Journals {
     }
 
     /// What the journal of a release says.
-    pub fn read(&self, number: u32) -> Result<Story, JournalError> {
+    pub fn read(&self, number: u32) -> Result<Story<E>, JournalError> {
         let path = self.path(number);
         let bytes = match File::open(&path).and_then(|file| {
             let mut bytes = Vec::new();
@@ -336,7 +351,7 @@ impl Journals {
     }
 
     /// The last release, if there is one whose journal says anything.
-    pub fn last(&self) -> Result<Option<(u32, Story)>, JournalError> {
+    pub fn last(&self) -> Result<Option<(u32, Story<E>)>, JournalError> {
         for number in self.numbers()?.into_iter().rev() {
             let story = self.read(number)?;
             if !story.records.is_empty() {
@@ -346,8 +361,8 @@ impl Journals {
         Ok(None)
     }
 
-    /// Begins the journal of the next release; `began` is told its number.
-    pub fn begin(&self, began: impl FnOnce(u32) -> Began) -> Result<Journal, JournalError> {
+    /// Begins the next journal with its first line; `first` is told the number.
+    pub fn begin_with(&self, first: impl FnOnce(u32) -> E) -> Result<Journal<E>, JournalError> {
         let error = |source| JournalError::Io(self.dir.clone(), source);
         std::fs::create_dir_all(&self.dir).map_err(error)?;
         let last = self.last()?;
@@ -363,12 +378,12 @@ impl Journals {
         // The name must be on disk as well.
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(error)?;
         let mut journal = Journal { path, file, number, seq: 0, prev, records: Vec::new() };
-        journal.write(Entry::Began(Box::new(began(number))))?;
+        journal.write(first(number))?;
         Ok(journal)
     }
 
     /// Opens the journal of an interrupted release to go on with it.
-    pub fn resume(&self, number: u32) -> Result<Journal, JournalError> {
+    pub fn resume(&self, number: u32) -> Result<Journal<E>, JournalError> {
         let story = self.read(number)?;
         let path = self.path(number);
         let error = |source| JournalError::Io(path.clone(), source);
@@ -381,28 +396,28 @@ impl Journals {
 
 /// The journal of a release that runs.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Journal<E = Entry> {
     path: PathBuf,
     file: File,
     number: u32,
     seq: u64,
     prev: String,
-    records: Vec<Record>,
+    records: Vec<Record<E>>,
 }
 
-impl Journal {
+impl<E: Serialize + DeserializeOwned> Journal<E> {
     /// The release's number.
     pub fn number(&self) -> u32 {
         self.number
     }
 
     /// What was written so far.
-    pub fn records(&self) -> &[Record] {
+    pub fn records(&self) -> &[Record<E>] {
         &self.records
     }
 
     /// Writes a line; it is on disk when this returns.
-    pub fn write(&mut self, entry: Entry) -> Result<(), JournalError> {
+    pub fn write(&mut self, entry: E) -> Result<(), JournalError> {
         let record = Record { seq: self.seq, at: now(), prev: self.prev.clone(), entry };
         let error = |source| JournalError::Io(self.path.clone(), source);
         let (line, hash) = render(&record).map_err(|e| error(e.into()))?;
@@ -445,7 +460,7 @@ fn read_line<E: DeserializeOwned>(line: &str) -> Result<(Record<E>, String), Str
 }
 
 /// All whole lines. An error names the line (from 1) that cannot have been written so.
-fn parse(bytes: &[u8]) -> Result<Story, (usize, String)> {
+fn parse<E: DeserializeOwned>(bytes: &[u8]) -> Result<Story<E>, (usize, String)> {
     let mut story = Story { records: Vec::new(), hash: GENESIS.to_owned(), whole: 0 };
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         // The last line may have been cut off while being written; then it was never acted upon.
