@@ -493,12 +493,24 @@ impl AppService {
                 if active.as_ref() == Some(&deployment.id) {
                     // Its one commit was made; only the record of its end was not.
                     deployment.status = Status::Success;
+                    deployment.runtime = RuntimeStatus::Starting;
                 } else {
                     deployment.status = Status::Failed;
                     "The deployment was interrupted by a restart of the region; the slot's content is unchanged."
                         .clone_into(&mut deployment.status_text);
                 }
                 let _ = self.record(key, &deployment).await;
+            }
+        }
+    }
+
+    /// Goes on watching what a crash kept from being watched to its end: a client may be waiting for
+    /// the runtime status.
+    pub(super) fn resume_watching(self: &Arc<Self>, key: &SlotKey) {
+        for deployment in self.deployments(key) {
+            if deployment.complete() && deployment.runtime == RuntimeStatus::Starting {
+                let (app, key) = (self.clone(), key.clone());
+                self.retirements.spawn(async move { app.watch_runtime(&key, deployment).await });
             }
         }
     }

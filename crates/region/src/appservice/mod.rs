@@ -149,6 +149,7 @@ impl AppService {
         }
         for key in &slots {
             self.attend(key);
+            self.resume_watching(key);
         }
         Ok(())
     }
