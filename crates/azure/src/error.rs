@@ -131,6 +131,11 @@ impl Error {
         self.refusal().is_some_and(|r| r.status == StatusCode::CONFLICT)
     }
 
+    /// Whether the caller may not do this.
+    pub fn is_forbidden(&self) -> bool {
+        self.refusal().is_some_and(|r| r.status == StatusCode::FORBIDDEN)
+    }
+
     /// Azure's code, where there is one.
     pub fn code(&self) -> Option<&str> {
         self.refusal().map(|r| r.code.as_str()).filter(|c| !c.is_empty())

@@ -23,6 +23,11 @@ const BUILD_LIMIT: Duration = Duration::from_mins(30);
 /// How long instances may take to come up: `WEBSITES_CONTAINER_START_TIME_LIMIT` is 230 s unless a
 /// site says otherwise, and a second try is normal.
 const START_LIMIT: Duration = Duration::from_secs(2 * 230 + 30);
+/// The version of Microsoft.DBforPostgreSQL spoken here.
+const POSTGRES_API: &str = "2025-08-01";
+/// How long the database server may take to accept connections: a failover takes up to two minutes, a
+/// restart with recovery several.
+const DATABASE_LIMIT: Duration = Duration::from_mins(10);
 /// How long a migration may take.
 const MIGRATION_LIMIT: Duration = Duration::from_mins(60);
 /// How long a swap may take: the warm-up of every instance is in it.
@@ -61,6 +66,7 @@ pub enum Place {
 pub struct Cloud {
     client: Client,
     group: String,
+    database: String,
     backend: Site,
     worker: Option<Site>,
     scheduler: Option<Site>,
@@ -120,6 +126,10 @@ impl Cloud {
             format!("/subscriptions/{subscription}/resourceGroups/{}", blueprint.resource_group);
         Self {
             client,
+            database: format!(
+                "{group}/providers/Microsoft.DBforPostgreSQL/flexibleServers/{}",
+                blueprint.postgres.name
+            ),
             group,
             backend: blueprint.backend().clone(),
             worker: blueprint.worker().cloned(),
@@ -295,6 +305,42 @@ impl Cloud {
     async fn with_app_log(&self, trouble: Trouble, place: Place) -> Trouble {
         let log = self.app_log(place).await;
         trouble.with_log(format!("the app's log on {}", self.host(place)), log)
+    }
+
+    /// Waits until the database server accepts connections: after a failover, a restart or maintenance
+    /// it does not for a while, and a migration begun then fails for no fault of its own
+    /// (`properties.state`,
+    /// <https://learn.microsoft.com/azure/postgresql/flexible-server/how-to-server-starting-stopping>).
+    /// A server that is not there, or that we may not see, is the migration's own affair.
+    pub async fn database_serves(&self, step: &event::Step) -> Result<(), Trouble> {
+        let began = Instant::now();
+        loop {
+            let server = match self.client.find(&self.database, POSTGRES_API).await {
+                Ok(Some(server)) => server,
+                Ok(None) => return Ok(()),
+                Err(error) if error.is_forbidden() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let state = server["properties"]["state"].as_str().unwrap_or("Ready").to_owned();
+            match state.as_str() {
+                "Ready" => return Ok(()),
+                "Stopped" | "Stopping" | "Disabled" | "Dropping" => {
+                    return Err(Trouble::new(format!(
+                        "the database server is {state}: start it, then go on"
+                    )));
+                }
+                _ if began.elapsed() > DATABASE_LIMIT => {
+                    return Err(Trouble::new(format!(
+                        "the database server was still {state} after {} min",
+                        DATABASE_LIMIT.as_secs() / 60
+                    )));
+                }
+                _ => {
+                    step.message(format!("waiting for the database server, which is {state}"));
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            }
+        }
     }
 
     /// Runs a triggered WebJob and waits for its end. `noted` hears the run's id as soon as there is

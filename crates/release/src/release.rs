@@ -813,6 +813,7 @@ impl<'a> Run<'a> {
         line: &event::Step,
     ) -> Result<Done, Fault> {
         let cloud = self.cloud();
+        cloud.database_serves(line).await?;
         let mut run = String::new();
         let ran = cloud.run_job(place, MIGRATE, database, line, |id| id.clone_into(&mut run)).await;
         if !run.is_empty() {
