@@ -115,8 +115,8 @@ impl From<Error> for Trouble {
 pub struct Ran {
     /// The run's id.
     pub id: String,
-    /// The last line it wrote.
-    pub last_line: String,
+    /// What it did, in a line for people.
+    pub summary: String,
 }
 
 impl Cloud {
@@ -379,7 +379,7 @@ impl Cloud {
                 format!("the job `{name} {arguments}` on {}: {}", self.host(place), run.status);
             return Err(Trouble::new(what).with_log(format!("the job's output (run {id})"), lines));
         }
-        Ok(Ran { id, last_line: lines.last().cloned().unwrap_or_default() })
+        Ok(Ran { id, summary: summary(&output) })
     }
 
     /// Begins to exchange the staging slot and production. The operation's address.
@@ -620,6 +620,23 @@ fn job_lines(output: &str) -> Vec<String> {
     tail(&own.collect::<Vec<_>>().join("\n"))
 }
 
+/// What a migration did, of all it wrote: Alembic names each upgrade in a line of its own, and writes
+/// others when there is none to make. Of what is not Alembic's, the last line.
+fn summary(output: &str) -> String {
+    let upgrades: Vec<String> = output
+        .lines()
+        .filter_map(|line| line.split_once("Running upgrade "))
+        .flat_map(|(_, what)| tail(what))
+        .collect();
+    match &upgrades[..] {
+        // What Alembic says of every database before it looks for upgrades.
+        [] if output.contains("transactional DDL") => "nothing to migrate".to_owned(),
+        [] => job_lines(output).pop().unwrap_or_default(),
+        [one] => one.clone(),
+        [.., last] => format!("{} upgrades, the last {last}", upgrades.len()),
+    }
+}
+
 /// Without what would move the cursor or change colours: a log is somebody else's text.
 fn printable(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
@@ -643,6 +660,18 @@ fn printable(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_migration_is_summed_up() {
+        let none = "[1> INFO] Context impl PostgresqlImpl.\n\
+                    [1> INFO] Will assume transactional DDL.\n";
+        assert_eq!(summary(none), "nothing to migrate");
+        let one = format!("{none}[1> INFO] Running upgrade  -> 0001, Notes\n");
+        assert_eq!(summary(&one), "-> 0001, Notes");
+        let two = format!("{one}[1> INFO] Running upgrade 0001 -> 0002, More\n");
+        assert_eq!(summary(&two), "2 upgrades, the last 0001 -> 0002, More");
+        assert_eq!(summary("[1> INFO] applied 3 files\n"), "applied 3 files");
+    }
 
     #[test]
     fn a_log_cannot_drive_the_terminal() {

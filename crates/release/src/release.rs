@@ -722,7 +722,12 @@ impl<'a> Run<'a> {
             Step::Health => format!("Health of {}", cloud.host(Place::Staging)),
             Step::Readiness => format!("Readiness of {}", cloud.host(Place::Staging)),
             Step::Smoke => format!("Smoke checks on {}", cloud.host(Place::Staging)),
-            Step::MigrateProduction => "Migrate the production database".to_owned(),
+            Step::MigrateProduction if self.cloud().has_staging() => {
+                "Migrate the production database".to_owned()
+            }
+            Step::MigrateProduction => {
+                format!("Migrate the database of {}", self.release.environment)
+            }
             Step::Swap => "Swap staging and production".to_owned(),
             Step::Verify => format!("Verify {}", cloud.host(Place::Production)),
             Step::Worker => format!("Worker {}", cloud.host(Place::Worker)),
@@ -819,7 +824,7 @@ impl<'a> Run<'a> {
         if !run.is_empty() {
             self.note(step, "run", &run)?;
         }
-        Ok(Done::new(ran?.last_line))
+        Ok(Done::new(ran?.summary))
     }
 
     async fn smoke(&mut self, place: Place, line: &event::Step) -> Result<Done, Fault> {

@@ -223,13 +223,14 @@ fn text(status: &Status, cx: &Context) -> String {
         status.environment,
         status.resource_group
     );
+    let width = status.sites.iter().map(|site| site.name.chars().count()).max().unwrap_or(0).max(8);
     let _ = writeln!(
         text,
         "{}",
         paint(
             BOLD,
             format_args!(
-                "  {:<18} {:<9} {:<12} {:<26} {}",
+                "  {:<width$} {:<9} {:<12} {:<26} {}",
                 "SITE", "STATE", "INSTANCES", "DEPLOYED", "HEALTH"
             )
         )
@@ -258,7 +259,8 @@ fn text(status: &Status, cx: &Context) -> String {
             ),
             Some(_) => paint(BAD, "no answer"),
         };
-        let _ = writeln!(text, "  {:<18} {state} {instances} {deployed:<26} {health}", site.name);
+        let _ =
+            writeln!(text, "  {:<width$} {state} {instances} {deployed:<26} {health}", site.name);
     }
     let flags = cx.flags();
     if let Some(number) = status.interrupted {

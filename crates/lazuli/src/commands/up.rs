@@ -124,7 +124,15 @@ fn text(summary: &Summary<'_>, project: &Project, session: &Session, cx: &Contex
         (format!("lazuli status{flags}"), "sites, slots, instances, health"),
         (format!("lazuli logs --follow{flags}"), "what the app writes"),
         (format!("lazuli deploy{flags}"), "after a change: the next release"),
-        (format!("lazuli rollback{flags}"), "the version before, in under a second"),
+        (
+            format!("lazuli rollback{flags}"),
+            // Without a staging slot the package before is deployed again.
+            if summary.addresses.staging.is_some() {
+                "the version before, in under a second"
+            } else {
+                "the version before"
+            },
+        ),
     ];
     let width = tries.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
     let tries: Vec<String> = tries
