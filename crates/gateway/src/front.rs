@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -94,6 +94,7 @@ pub(crate) async fn serve(
     }
     let secure = connection.peer.tls;
     let Some(route) = choose(&site, &parts.headers, url.query(), authority, secure, &[]) else {
+        site.unserved.fetch_add(1, Ordering::Relaxed);
         return pages::unavailable("The web app has no instance that can answer.");
     };
     let websocket = websocket_key(&parts);
@@ -197,7 +198,10 @@ impl Exchange<'_> {
             let secure = self.connection.peer.tls;
             match choose(&site, &self.headers, self.url.query(), authority, secure, &tried) {
                 Some(next) => route = next,
-                None => return pages::unavailable("The web app has no instance that can answer."),
+                None => {
+                    site.unserved.fetch_add(1, Ordering::Relaxed);
+                    return pages::unavailable("The web app has no instance that can answer.");
+                }
             }
         }
     }

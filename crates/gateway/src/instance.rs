@@ -30,6 +30,7 @@ pub struct Instance {
     requests: AtomicU64,
     status: [AtomicU64; 5],
     latency: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
+    micros: AtomicU64,
     bytes_sent: AtomicU64,
 }
 
@@ -42,6 +43,8 @@ pub struct Counters {
     pub status: [u64; 5],
     /// Time to the response's head; see [`LATENCY_BOUNDS_MS`].
     pub latency: [u64; LATENCY_BOUNDS_MS.len() + 1],
+    /// Time to the responses' heads in all, in microseconds.
+    pub micros: u64,
     /// Requests and upgraded connections open now.
     pub in_flight: u64,
     /// Bytes of response bodies.
@@ -63,6 +66,7 @@ impl Instance {
             requests: AtomicU64::new(0),
             status: Default::default(),
             latency: Default::default(),
+            micros: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
         }
     }
@@ -94,6 +98,7 @@ impl Instance {
             requests: self.requests.load(Ordering::Relaxed),
             status: std::array::from_fn(|i| self.status[i].load(Ordering::Relaxed)),
             latency: std::array::from_fn(|i| self.latency[i].load(Ordering::Relaxed)),
+            micros: self.micros.load(Ordering::Relaxed),
             in_flight: self.in_flight(),
             bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
         }
@@ -123,13 +128,16 @@ impl Instance {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    pub(crate) fn count(&self, status: StatusCode, took: Duration) {
+    /// Counts an answer and the time to its head.
+    pub fn count(&self, status: StatusCode, took: Duration) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.status[class].fetch_add(1, Ordering::Relaxed);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let bucket = LATENCY_BOUNDS_MS.partition_point(|&bound| bound < millis);
         self.latency[bucket].fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
     pub(crate) fn count_bytes(&self, bytes: u64) {

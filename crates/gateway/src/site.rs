@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +41,9 @@ pub struct Site {
     pub pool: Arc<Pool>,
     /// `siteConfig.experiments.rampUpRules`, on production only.
     pub ramp_up: Vec<RampUp>,
+    /// Requests that no instance could be asked to answer (503). They are no instance's, so they are
+    /// counted here; whoever makes the next table hands the same counter on.
+    pub unserved: Arc<AtomicU64>,
 }
 
 impl Site {
@@ -62,6 +65,7 @@ impl Site {
             state: SiteState::Running,
             pool: Arc::default(),
             ramp_up: Vec::new(),
+            unserved: Arc::default(),
         }
     }
 }

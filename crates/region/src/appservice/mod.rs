@@ -13,6 +13,7 @@ pub mod deployments;
 pub mod health;
 pub mod instance;
 pub mod logs;
+pub mod metrics;
 pub mod python;
 pub mod records;
 pub mod references;
@@ -43,6 +44,7 @@ use self::{
     build::Builder,
     content::{Layout, Limits},
     instance::Runtime,
+    metrics::Ledger,
     records::{RecordError, Records},
     references::{Resolution, Secrets},
     settings::Launch,
@@ -112,6 +114,8 @@ pub struct AppService {
     sites: Mutex<HashMap<SiteKey, SiteRuntime>>,
     triggered: Mutex<HashSet<(SlotKey, String)>>,
     scm: Mutex<HashMap<SlotKey, Target>>,
+    /// What the sites have served, minute by minute.
+    metrics: Mutex<Ledger>,
     /// Everything that goes on in the background: deployments, jobs, instances on their way down.
     retirements: TaskTracker,
     this: Weak<AppService>,
@@ -133,6 +137,7 @@ impl AppService {
             sites: Mutex::default(),
             triggered: Mutex::default(),
             scm: Mutex::default(),
+            metrics: Mutex::default(),
             retirements: TaskTracker::new(),
             this: this.clone(),
         })
@@ -151,6 +156,7 @@ impl AppService {
             self.attend(key);
             self.resume_watching(key);
         }
+        tokio::spawn(metrics::keep(self.this.clone()));
         Ok(())
     }
 

@@ -215,7 +215,12 @@ impl AppService {
             let key = site.slot(name.clone());
             let removed = runtime.slots.get(name).is_some_and(|slot| slot.removed);
             let record = self.records.slot(&key).filter(|_| !removed);
-            let target = record.map(|record| Target::Site(Arc::new(route(&key, &record, &pools))));
+            let unserved = self.metrics().unserved(&key);
+            let target = record.map(|record| {
+                let mut site = route(&key, &record, &pools);
+                site.unserved = unserved;
+                Target::Site(Arc::new(site))
+            });
             let scm = target.is_some().then(|| self.scm(&key)).flatten();
             changes.push((key.host_name(), target));
             changes.push((key.scm_host_name(), scm));

@@ -277,6 +277,8 @@ impl AppService {
         {
             let mut sites = self.sites();
             let Some(runtime) = sites.get_mut(site) else { return };
+            // What was served up to here is the slot's that served it.
+            self.metrics().sample_site(site, runtime);
             let old_standby = runtime.standby.take().map(|standby| standby.set);
             let mut old = None;
             if let Some(slot) = runtime.slots.get_mut(&target.slot) {

@@ -53,6 +53,7 @@ mod insights_autoscale_settings;
 mod insights_components;
 mod insights_diagnostic_settings;
 mod insights_metric_alerts;
+mod insights_metrics;
 mod insights_scheduled_query_rules;
 pub(crate) mod key_vault_deleted_vaults;
 mod key_vault_secrets;
@@ -123,6 +124,7 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(insights_components::Components);
     types.add(insights_action_groups::ACTION_GROUPS);
     types.add(insights_metric_alerts::METRIC_ALERTS);
+    insights_metrics::register(types);
     types.add(insights_scheduled_query_rules::SCHEDULED_QUERY_RULES);
     types.add(insights_autoscale_settings::AUTOSCALE_SETTINGS);
     types.add(insights_diagnostic_settings::DIAGNOSTIC_SETTINGS);
