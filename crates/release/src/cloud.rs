@@ -626,7 +626,7 @@ fn summary(output: &str) -> String {
     let upgrades: Vec<String> = output
         .lines()
         .filter_map(|line| line.split_once("Running upgrade "))
-        .flat_map(|(_, what)| tail(what))
+        .flat_map(|(_, what)| tail(what.trim()))
         .collect();
     match &upgrades[..] {
         // What Alembic says of every database before it looks for upgrades.
