@@ -78,6 +78,8 @@ struct State {
     swap: Option<(Instant, usize, bool)>,
     failed_swaps: BTreeSet<usize>,
     swaps: usize,
+    /// Whether the database server is through with its maintenance.
+    maintained: bool,
     /// Databases in the order they were migrated.
     migrated: Vec<String>,
     jobs: Vec<(String, bool)>,
@@ -278,6 +280,12 @@ impl State {
                 200,
                 &json!({ "properties": { "deploymentId": id, "status": status, "errors": errors } }),
             );
+        }
+        if path.contains("/Microsoft.DBforPostgreSQL/flexibleServers/") {
+            // The first who asks comes during maintenance.
+            let state = if self.maintained { "Ready" } else { "Updating" };
+            self.maintained = true;
+            return json(200, &json!({ "properties": { "state": state } }));
         }
         let busy = self.swap.map(|(_, number, _)| number.to_string());
         json(200, &json!({ "properties": { "state": "Running", "inProgressOperationId": busy } }))
