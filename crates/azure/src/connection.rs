@@ -13,8 +13,8 @@ use crate::Error;
 pub struct Connection {
     /// An HTTP proxy for everything, `http://127.0.0.1:7443`; a region's gateway.
     pub proxy: Option<String>,
-    /// Certificates to trust besides the system's, as PEM; a region's CA.
-    pub extra_roots: Option<String>,
+    /// Certificates to trust, as PEM, and no others; a region's CA. The system's where there are none.
+    pub roots: Option<String>,
 }
 
 impl Connection {
@@ -23,16 +23,18 @@ impl Connection {
     pub(crate) fn http(&self) -> Result<reqwest::Client, Error> {
         let configuration = |what: &dyn std::fmt::Display| Error::Configuration(what.to_string());
         let mut roots = rustls::RootCertStore::empty();
-        // A machine without roots can still reach a region, whose CA is given.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(pem) = &self.extra_roots {
-            let before = roots.len();
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|e| configuration(&e))?;
-                roots.add(certificate).map_err(|e| configuration(&e))?;
+        match &self.roots {
+            Some(pem) => {
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    let certificate = certificate.map_err(|e| configuration(&e))?;
+                    roots.add(certificate).map_err(|e| configuration(&e))?;
+                }
+                if roots.is_empty() {
+                    return Err(Error::Configuration("the roots hold no certificate".to_owned()));
+                }
             }
-            if roots.len() == before {
-                return Err(Error::Configuration("the extra roots hold no certificate".to_owned()));
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -196,13 +196,12 @@ impl Exchange<'_> {
                 _ => return pages::no_site(authority),
             }
             let secure = self.connection.peer.tls;
-            match choose(&site, &self.headers, self.url.query(), authority, secure, &tried) {
-                Some(next) => route = next,
-                None => {
-                    site.unserved.fetch_add(1, Ordering::Relaxed);
-                    return pages::unavailable("The web app has no instance that can answer.");
-                }
-            }
+            let next = choose(&site, &self.headers, self.url.query(), authority, secure, &tried);
+            let Some(next) = next else {
+                site.unserved.fetch_add(1, Ordering::Relaxed);
+                return pages::unavailable("The web app has no instance that can answer.");
+            };
+            route = next;
         }
     }
 

@@ -49,7 +49,7 @@ impl Session {
         let roots = std::fs::read_to_string(&environment.ca_certificate);
         let connection = Connection {
             proxy: Some(environment.proxy.clone()),
-            extra_roots: Some(roots.map_err(|error| unusable(&error))?),
+            roots: Some(roots.map_err(|error| unusable(&error))?),
         };
         let credential = Credential::client_secret(
             environment.tenant_id.clone(),

@@ -121,8 +121,7 @@ impl Assembled {
         listeners: Vec<std::net::TcpListener>,
     ) -> Result<Self, Failure> {
         directory.create()?;
-        // Interpreters take long to say what they are; nothing else waits for them.
-        let pythons = Pythons::in_background();
+        let pythons = Arc::new(Pythons::default());
         let store = Store::open(&directory.store())?;
         let sealer = Arc::new(Sealer::open(&directory.vault_key())?);
         let tenancy = Tenancy::open(&store).await?;
@@ -149,7 +148,15 @@ impl Assembled {
             logs: directory.logs(),
         }));
         let app = app_service(
-            directory, &host, &store, &sealer, &identity, &names, &gateway, &vaults, pythons,
+            directory,
+            &host,
+            &store,
+            &sealer,
+            &identity,
+            &names,
+            &gateway,
+            &vaults,
+            pythons.clone(),
         );
         let context = Context::new(Parts {
             store: store.clone(),
@@ -186,6 +193,8 @@ impl Assembled {
         }
         write_environment(directory, address, &identity, &tenancy, &authority)?;
         app.recover().await?;
+        // Interpreters take long to say what they are: after everything that somebody waits for.
+        pythons.look();
         Ok(Self { gateway, app, vaults, control, postgres, redis })
     }
 

@@ -235,13 +235,13 @@ struct Status {
     pid: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uptime_seconds: Option<u64>,
-    /// Resident memory of the region's own processes (edge, init, core), bytes.
+    /// Memory of the region's own processes (edge, init, core), bytes; what they share counts once.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<u64>,
     /// Every process in the region, its own included.
     #[serde(skip_serializing_if = "Option::is_none")]
     processes: Option<usize>,
-    /// Resident memory of every process in the region, bytes; shared pages count once a process.
+    /// Memory of every process in the region, bytes; what they share counts once.
     #[serde(skip_serializing_if = "Option::is_none")]
     total_memory_bytes: Option<u64>,
 }
@@ -265,8 +265,8 @@ fn status(cx: &Context) -> Result<(), Failure> {
         status.pid = Some(running.edge);
         let tree = processes::below(running.edge);
         status.processes = Some(tree.len());
-        status.total_memory_bytes = Some(tree.iter().map(|p| p.resident).sum());
-        status.memory_bytes = Some(tree.iter().filter(|p| p.depth <= 2).map(|p| p.resident).sum());
+        status.total_memory_bytes = Some(tree.iter().map(|p| p.memory).sum());
+        status.memory_bytes = Some(tree.iter().filter(|p| p.depth <= 2).map(|p| p.memory).sum());
         status.uptime_seconds = processes::uptime(running.edge);
     }
     cx.printer.result(&status, |status| {
@@ -401,7 +401,7 @@ mod processes {
         /// 0 is the root of the tree.
         pub(super) depth: usize,
         /// Bytes.
-        pub(super) resident: u64,
+        pub(super) memory: u64,
     }
 
     /// The process and all its descendants.
@@ -419,7 +419,7 @@ mod processes {
         let mut found = Vec::new();
         let mut next = vec![(root, 0)];
         while let Some((pid, depth)) = next.pop() {
-            found.push(Process { depth, resident: resident(pid) });
+            found.push(Process { depth, memory: memory(pid) });
             next.extend(children.get(&pid).into_iter().flatten().map(|&child| (child, depth + 1)));
         }
         found
@@ -444,11 +444,15 @@ mod processes {
         rest.split_whitespace().nth(index - 2)?.parse().ok()
     }
 
-    fn resident(pid: i32) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
-            .map_or(0, |kib| kib * 1024)
+    /// The process's share of memory in bytes: pages it shares with others count in equal parts (`Pss`).
+    /// Where the kernel does not tell, which takes leave to trace the process, all that is resident.
+    fn memory(pid: i32) -> u64 {
+        let field = |file: &str, name: &str| {
+            let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        field("smaps_rollup", "Pss:").or_else(|| field("status", "VmRSS:")).unwrap_or(0) * 1024
     }
 
     #[cfg(test)]
@@ -457,7 +461,7 @@ mod processes {
         fn this_process_has_memory_and_an_age() {
             let me = i32::try_from(std::process::id()).expect("a pid");
             let tree = super::below(me);
-            assert!(tree.iter().any(|p| p.depth == 0 && p.resident > 0));
+            assert!(tree.iter().any(|p| p.depth == 0 && p.memory > 0));
             assert!(super::uptime(me).is_some_and(|seconds| seconds < 86_400 * 365));
         }
     }

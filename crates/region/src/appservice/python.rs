@@ -46,7 +46,7 @@ impl Python {
 }
 
 /// The interpreters of this machine, newest first. Asking each what it is takes a moment: it is done
-/// once, in the background, and whoever needs the answer waits for it.
+/// once, by whoever needs the answer first or by [`look`](Self::look), and the others wait for it.
 #[derive(Debug, Default)]
 pub struct Pythons {
     found: OnceCell<Vec<Python>>,
@@ -68,14 +68,12 @@ const QUESTION: &str = "import sys, json, os, importlib.util as u\n\
     'has_pip': u.find_spec('ensurepip') is not None and u.find_spec('venv') is not None}))";
 
 impl Pythons {
-    /// Looks for interpreters where distributions, pyenv and uv put them; returns at once.
-    pub fn in_background() -> Arc<Self> {
-        let pythons = Arc::new(Self::default());
-        let looking = pythons.clone();
+    /// Begins to look for interpreters, where distributions, pyenv and uv put them; returns at once.
+    pub fn look(self: &Arc<Self>) {
+        let looking = self.clone();
         tokio::spawn(async move {
             looking.uv().await;
         });
-        pythons
     }
 
     /// These interpreters.
@@ -260,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_interpreter_of_this_machine_is_found_with_its_prefix() {
-        let pythons = Pythons::in_background();
+        let pythons = Pythons::default();
         let Some(python) = pythons.all().await.first() else {
             return; // A machine without Python has nothing to find.
         };

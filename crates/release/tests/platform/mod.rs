@@ -145,8 +145,7 @@ impl Platform {
         let port = listener.local_addr().expect("an address").port();
         gateway.serve_machine(listener).expect("served");
         let proxy = format!("http://127.0.0.1:{port}");
-        let connection =
-            Connection { proxy: Some(proxy.clone()), extra_roots: Some(roots.clone()) };
+        let connection = Connection { proxy: Some(proxy.clone()), roots: Some(roots.clone()) };
         let credential = Credential::client_secret("tenant", "client", Secret::new("secret"));
         let client = Client::new(&connection, credential).expect("a client");
         Self { state, cut, client, proxy, roots, _gateway: gateway, _dir: Arc::new(dir) }

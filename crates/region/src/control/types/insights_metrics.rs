@@ -104,7 +104,7 @@ const SITE: &[Metric] = &[
         called: "Health check status",
         unit: "Count",
         primary: "Average",
-        of: |bin| (bin.health.0 > 0).then(|| Sum { total: bin.health.1, count: bin.health.0 }),
+        of: |bin| (bin.health.0 > 0).then_some(Sum { total: bin.health.1, count: bin.health.0 }),
     },
 ];
 
