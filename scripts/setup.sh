@@ -86,13 +86,18 @@ install_rust() {
   [ ! -r "$HOME/.cargo/env" ] || . "$HOME/.cargo/env"
   if ! command -v cargo >/dev/null; then
     say "Installing Rust with rustup"
-    local script
-    script=$(mktemp)
-    curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o "$script" ||
+    # What https://sh.rustup.rs would fetch, from where it would.
+    local url=https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu/rustup-init place
+    place=$(mktemp -d)
+    curl --proto '=https' --tlsv1.2 -fsSL "$url" -o "$place/rustup-init" &&
+      curl --proto '=https' --tlsv1.2 -fsSL "$url.sha256" -o "$place/sha256" ||
       stop "Rust is missing and rustup cannot be reached: install Rust from https://rustup.rs"
-    quietly sh "$script" -y --no-modify-path --profile minimal --component rustfmt --component clippy ||
+    [ "$(cut -d' ' -f1 <"$place/sha256")" = "$(sha256sum "$place/rustup-init" | cut -d' ' -f1)" ] ||
+      stop "rustup-init arrived damaged: try again"
+    chmod +x "$place/rustup-init"
+    quietly "$place/rustup-init" -y --no-modify-path --profile minimal --component rustfmt --component clippy ||
       stop "rustup failed (see above)"
-    rm -f "$script"
+    rm -rf "$place"
     . "$HOME/.cargo/env"
   fi
   local have wanted
