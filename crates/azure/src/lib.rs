@@ -11,6 +11,7 @@ pub mod id;
 mod operation;
 mod retry;
 pub mod scm;
+pub mod scram;
 mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -24,4 +25,4 @@ pub use id::{IdError, ResourceId};
 pub use retry::RetryPolicy;
 pub use scm::Scm;
 pub use secret::Secret;
-pub use vault::{Vault, VaultSecret};
+pub use vault::{SecretVersion, Vault, VaultSecret};

@@ -134,6 +134,8 @@ pub(crate) enum Command {
     Status(commands::status::Args),
     /// Show the logs of an app
     Logs(commands::logs::Args),
+    /// List, audit and rotate the app's secrets
+    Secrets(commands::secrets::Args),
     /// Run a command inside the region's environment
     Run(commands::run::Args),
     /// Print the region's environment for a shell

@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     NoRollback = 9,
     /// `lazuli check` found what breaks the standard.
     Findings = 10,
+    /// A rotation stopped; the app works, and the message says with which value.
+    RotationFailed = 12,
 }
 
 impl From<Exit> for ExitCode {

@@ -9,3 +9,4 @@ pub mod lock;
 pub mod package;
 pub mod provision;
 pub mod release;
+pub mod rotation;

@@ -5,6 +5,7 @@
 //! `.env` files, private keys). Names are sorted, times and modes are fixed, so that the digest says
 //! whether two packages are the same, whoever built them.
 //!
+//! Every package carries the WebJob that makes the database's logins (see [`crate::rotation`]).
 //! Where the manifest has a migration command, the package carries it as the triggered WebJob
 //! `migrate`, because only the app's own network reaches the database (ERRATA 21).
 
@@ -23,6 +24,8 @@ use lazuli_standard::Manifest;
 use serde::{Deserialize, Serialize};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
+
+use crate::rotation;
 
 /// Where the migration WebJob lies in the package, see
 /// <https://learn.microsoft.com/azure/app-service/webjobs-create>.
@@ -120,8 +123,8 @@ pub enum PackageError {
     #[error("there is neither a requirements.txt nor a pyproject.toml in {}", .0.display())]
     NoRequirements(PathBuf),
     /// The project's own App_Data collides with ours.
-    #[error("the project has a {MIGRATE_JOB} of its own, and the manifest a database.migrate")]
-    JobCollision,
+    #[error("the project has a {0} of its own, which lazuli writes")]
+    JobCollision(&'static str),
     /// The tree differs from its commit, and the caller demands that it does not.
     #[error("the tree is not clean: {0}")]
     Dirty(String),
@@ -211,8 +214,15 @@ impl Packages {
             .suffix(".zip")
             .tempfile_in(&self.dir)
             .map_err(io_error("write to", &self.dir))?;
-        let job = manifest.database.migrate.as_deref().map(migrate_script);
-        let count = write_zip(temporary.as_file(), project, &files, job.as_deref())?;
+        let migrate = manifest.database.migrate.as_deref().map(migrate_script);
+        // In the order of their names, which is the zip's.
+        let jobs: Vec<(&str, &str)> = migrate
+            .as_deref()
+            .map(|script| (MIGRATE_JOB, script))
+            .into_iter()
+            .chain([(rotation::JOB, rotation::JOB_SCRIPT)])
+            .collect();
+        let count = write_zip(temporary.as_file(), project, &files, &jobs)?;
         let (digest, size) = digest(temporary.as_file()).map_err(io_error("read", &self.dir))?;
         let path = self.path(&digest);
         temporary.as_file().sync_all().map_err(io_error("write", &path))?;
@@ -357,7 +367,10 @@ fn preflight(project: &Path, manifest: &Manifest, files: &[Entry]) -> Result<(),
         return Err(PackageError::NoModule { module: module.to_owned(), file, package });
     }
     if manifest.database.migrate.is_some() && has(MIGRATE_JOB) {
-        return Err(PackageError::JobCollision);
+        return Err(PackageError::JobCollision(MIGRATE_JOB));
+    }
+    if has(rotation::JOB) {
+        return Err(PackageError::JobCollision(rotation::JOB));
     }
     Ok(())
 }
@@ -411,7 +424,7 @@ fn write_zip(
     file: &File,
     project: &Path,
     files: &[Entry],
-    job: Option<&str>,
+    jobs: &[(&str, &str)],
 ) -> Result<usize, PackageError> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
@@ -420,9 +433,6 @@ fn write_zip(
         .last_modified_time(DateTime::default());
     let mut zip = ZipWriter::new(io::BufWriter::with_capacity(256 * 1024, file));
     let mode = |executable| options.unix_permissions(if executable { 0o755 } else { 0o644 });
-    let job = job.map(|script| (MIGRATE_JOB, script));
-    let before =
-        job.map_or(files.len(), |(name, _)| files.partition_point(|f| f.name.as_str() < name));
     let add = |zip: &mut ZipWriter<_>, files: &[Entry]| {
         for entry in files {
             let path = project.join(&entry.name);
@@ -433,18 +443,21 @@ fn write_zip(
         }
         Ok::<_, PackageError>(())
     };
-    add(&mut zip, &files[..before])?;
-    if let Some((name, script)) = job {
-        zip.start_file(name, mode(true))?;
+    let mut rest = files;
+    for (name, script) in jobs {
+        let (before, after) = rest.split_at(rest.partition_point(|f| f.name.as_str() < *name));
+        add(&mut zip, before)?;
+        zip.start_file(*name, mode(true))?;
         io::copy(&mut script.as_bytes(), &mut zip).map_err(io_error("pack", Path::new(name)))?;
+        rest = after;
     }
-    add(&mut zip, &files[before..])?;
+    add(&mut zip, rest)?;
     zip.finish()?.into_inner().map_err(|error| PackageError::Io {
         action: "write",
         path: project.to_owned(),
         source: error.into_error(),
     })?;
-    Ok(files.len() + usize::from(job.is_some()))
+    Ok(files.len() + jobs.len())
 }
 
 /// SHA-256 and length of a whole file.

@@ -8,7 +8,7 @@
 mod difference;
 mod execute;
 mod plan;
-mod secrets;
+pub(crate) mod secrets;
 
 pub use execute::{Options, ProvisionError, Summary, provision};
 pub use plan::{Action, Plan, PlanError, Planned, Tenancy, plan};

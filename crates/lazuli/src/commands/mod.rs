@@ -19,6 +19,7 @@ pub(crate) mod region;
 pub(crate) mod releases;
 pub(crate) mod rollback;
 pub(crate) mod run;
+pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod swap;
 pub(crate) mod up;
@@ -51,6 +52,7 @@ pub(crate) fn dispatch(command: Command, cx: &Context) -> Result<ExitCode, Failu
             Command::Rollback(args) => rollback::run(args, cx).await,
             Command::Releases(args) => releases::run(args, cx).await,
             Command::Status(args) => status::run(args, cx).await,
+            Command::Secrets(args) => secrets::run(args, cx).await,
             Command::Logs(args) => logs::run(args, cx).await,
             Command::Region(args) => region::run(args, cx).await,
             Command::Run(_)

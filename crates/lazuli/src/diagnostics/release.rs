@@ -78,8 +78,8 @@ fn package(error: &PackageError) -> Failure {
         PackageError::NoRequirements(_) => failure.advise(
             "the platform installs from requirements.txt or pyproject.toml: add one of them",
         ),
-        PackageError::JobCollision => {
-            failure.advise("remove the job, or database.migrate from lazuli.yaml")
+        PackageError::JobCollision(_) => {
+            failure.advise("remove the job, or call it something else")
         }
         PackageError::Dirty(_) => failure.advise("commit, or drop --require-clean"),
         PackageError::Pattern { .. } => failure.advise("patterns are written as in a .gitignore"),

@@ -124,16 +124,25 @@ pub type Answer = Result<Secret, (Status, String)>;
 
 /// A secret value whose `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    value: String,
+    version: Option<String>,
+}
 
 impl Secret {
     /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+        Self { value: value.into(), version: None }
+    }
+    /// The version of the secret whose value it is.
+    #[must_use]
+    pub fn of_version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
     }
     /// The value, for the environment of the process it is meant for.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.value
     }
 }
 impl fmt::Debug for Secret {
@@ -179,6 +188,9 @@ impl Resolution {
             properties["vaultName"] = json!(reference.vault);
             properties["secretName"] = json!(reference.secret);
             properties["secretVersion"] = json!(reference.version);
+        }
+        if let Some(version) = self.value.as_ref().and_then(|value| value.version.as_ref()) {
+            properties["activeVersion"] = json!(version);
         }
         properties
     }

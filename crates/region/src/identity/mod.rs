@@ -233,6 +233,11 @@ impl Identity {
         self.record(object_id).is_some()
     }
 
+    /// The resource whose system-assigned identity this principal is.
+    pub fn owner(&self, object_id: &str) -> Option<ResourceId> {
+        ResourceId::parse(&self.record(object_id)?.resource?).ok()
+    }
+
     /// Who an `Authorization` header's bearer token belongs to, if it is valid for `audience`.
     pub fn verify(&self, bearer: &str, audience: token::Audience) -> Result<Principal, AuthError> {
         let claims = self.tokens.verify(bearer, audience, self.tenant_id())?;

@@ -5,11 +5,12 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::time::Duration;
 
+use lazuli_azure::scram;
 use tokio::net::UnixStream;
 use tokio_postgres::{Config, NoTls, error::SqlState};
 
+use super::PORT;
 use super::cluster::SUPERUSER;
-use super::{PORT, scram};
 
 /// The role whose members administer a server without being superusers, as on Azure
 /// (<https://learn.microsoft.com/azure/postgresql/flexible-server/concepts-security>).

@@ -12,7 +12,6 @@ mod admin;
 mod cluster;
 mod keeper;
 mod pooler;
-mod scram;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

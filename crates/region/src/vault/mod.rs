@@ -7,8 +7,10 @@
 //! <https://learn.microsoft.com/rest/api/keyvault/secrets/operation-groups>
 
 pub mod audit;
+mod network;
 pub mod resolve;
 pub mod rest;
+mod throttle;
 
 use std::sync::Arc;
 

@@ -46,7 +46,10 @@ impl Vaults {
                 &reference.secret,
                 reference.version.as_deref(),
             ) {
-                Ok(read) => (Ok(Secret::new(read.value.as_str())), 200),
+                Ok(read) => {
+                    let secret = Secret::new(read.value.as_str());
+                    (Ok(secret.of_version(read.version.version)), 200)
+                }
                 Err(VaultError::NotFound(what)) => {
                     // The secret itself, or only the version asked for.
                     let status = match &reference.version {

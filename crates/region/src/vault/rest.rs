@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::audit::Event;
-use super::{Attributes, NewSecret, VaultError, Vaults, Version};
+use super::throttle::{Kind as Throttled, Throttle};
+use super::{Attributes, NewSecret, VaultError, Vaults, Version, network};
 use crate::control::authorization::{Permission, allowed};
 use crate::http::{self, Whole};
 use crate::identity::token::Audience;
@@ -34,6 +35,7 @@ const PAGE: usize = 25;
 pub struct DataPlane {
     vaults: Arc<Vaults>,
     identity: Arc<Identity>,
+    throttle: Throttle,
 }
 
 /// A request, its body read.
@@ -55,11 +57,20 @@ struct Refusal {
     inner: Option<&'static str>,
     message: String,
     challenge: bool,
+    /// Seconds until it makes sense to ask again.
+    retry_after: Option<u64>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, inner: None, message: message.into(), challenge: false }
+        Self {
+            status,
+            code,
+            inner: None,
+            message: message.into(),
+            challenge: false,
+            retry_after: None,
+        }
     }
 
     fn forbidden(inner: &'static str, message: impl Into<String>) -> Self {
@@ -161,7 +172,7 @@ impl Whole for DataPlane {
 impl DataPlane {
     /// The data plane over `vaults`, for the principals of `identity`.
     pub fn new(vaults: Arc<Vaults>, identity: Arc<Identity>) -> Arc<Self> {
-        Arc::new(Self { vaults, identity })
+        Arc::new(Self { vaults, identity, throttle: Throttle::default() })
     }
 
     fn respond(&self, answer: Result<Option<Value>, Refusal>) -> Response<Bytes> {
@@ -176,6 +187,9 @@ impl DataPlane {
                 headers.insert(name, value);
             }
         };
+        if let Some(seconds) = answer.as_ref().err().and_then(|refusal| refusal.retry_after) {
+            set("retry-after", &seconds.to_string());
+        }
         if answer.is_err_and(|refusal| refusal.challenge) {
             set(
                 "www-authenticate",
@@ -213,6 +227,22 @@ impl DataPlane {
                 ),
             )
         })?;
+        let kind = match operation.what {
+            What::Set | What::Restore => Throttled::Create,
+            _ => Throttled::Other,
+        };
+        if let Err(seconds) = self.throttle.admit(vault.id.key(), kind) {
+            // Not recorded: a log of refused floods would be the next flood.
+            return Err(Refusal {
+                retry_after: Some(seconds),
+                ..Refusal::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "Throttled",
+                    "Request was not processed because too many requests were received. Reason: \
+                     VaultRequestTypeLimitReached",
+                )
+            });
+        }
         let outcome = match self.admit(ask, &vault, &principal, &operation) {
             Ok(()) => self.perform(ask, &vault, &operation).await,
             Err(refusal) => Err(refusal),
@@ -272,25 +302,22 @@ impl DataPlane {
             principal.app_id, principal.object_id, principal.tenant_id
         );
         let location = vault.text("/location").unwrap_or_default();
-        let open = !vault
-            .text("/properties/publicNetworkAccess")
-            .is_some_and(|access| access.eq_ignore_ascii_case("disabled"));
-        if ask.origin == Origin::Machine && !open {
-            return Err(Refusal::forbidden(
-                "ForbiddenByConnection",
-                format!(
-                    "Public network access is disabled and request is not from a trusted service \
-                     nor via an approved private link.\r\n{caller}\r\nVault: \
-                     {};location={location}",
-                    ask.vault
-                ),
-            ));
+        if ask.origin == Origin::Machine {
+            network::admit(vault, ask.ip).map_err(|(inner, why)| {
+                let vault = format!("Vault: {};location={location}", ask.vault);
+                Refusal::forbidden(inner, format!("{why}\r\n{caller}\r\n{vault}"))
+            })?;
         }
+        // Roles can be given on one secret alone.
+        let scope = operation
+            .secret
+            .and_then(|name| vault.id.child("secrets", name).ok())
+            .unwrap_or_else(|| vault.id.clone());
         if !allowed(
             self.vaults.store(),
             &principal.object_id,
             Permission::DataAction(operation.permission),
-            &vault.id,
+            &scope,
         ) {
             return Err(Refusal::forbidden(
                 "ForbiddenByRbac",

@@ -31,7 +31,8 @@ fn names(root: &Path, exclude: &[&str]) -> (BTreeSet<String>, Vec<String>) {
 fn zip_of(root: &Path, job: Option<&str>) -> (String, Vec<u8>) {
     let files = list(root, &[], &mut |_| {}).expect("listed");
     let file = tempfile::tempfile().expect("a file");
-    write_zip(&file, root, &files, job).expect("zipped");
+    let jobs: Vec<(&str, &str)> = job.map(|script| (MIGRATE_JOB, script)).into_iter().collect();
+    write_zip(&file, root, &files, &jobs).expect("zipped");
     let (digest, _) = digest(&file).expect("digested");
     let mut bytes = Vec::new();
     (&file).seek(SeekFrom::Start(0)).expect("rewound");

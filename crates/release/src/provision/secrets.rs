@@ -17,14 +17,14 @@ fn random(bytes: usize) -> Result<Vec<u8>, NoRandomness> {
 }
 
 /// Random bytes as URL-safe text.
-pub(super) fn generated(bytes: usize) -> Result<Secret, NoRandomness> {
+pub(crate) fn generated(bytes: usize) -> Result<Secret, NoRandomness> {
     Ok(Secret::new(URL_SAFE_NO_PAD.encode(random(bytes)?)))
 }
 
 /// A password for the database server: 48 characters that need no escaping in a URL, and of three
 /// kinds at least, as Azure demands
 /// (<https://learn.microsoft.com/azure/postgresql/flexible-server/how-to-create-users>).
-pub(super) fn password() -> Result<Secret, NoRandomness> {
+pub(crate) fn password() -> Result<Secret, NoRandomness> {
     loop {
         let text = URL_SAFE_NO_PAD.encode(random(36)?);
         let has = |kind: fn(&char) -> bool| text.chars().any(|c| kind(&c));
@@ -44,7 +44,7 @@ pub(super) fn fill(template: &str, password: &Secret) -> Secret {
 }
 
 /// Percent-encodes what may not stand in the user part of a URL.
-pub(super) fn in_url(text: &str) -> String {
+pub(crate) fn in_url(text: &str) -> String {
     text.bytes()
         .map(|b| {
             if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {

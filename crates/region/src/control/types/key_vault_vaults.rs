@@ -126,7 +126,6 @@ impl ResourceType for KeyVaults {
             "enabledForDeployment",
             "enabledForDiskEncryption",
             "enabledForTemplateDeployment",
-            "networkAcls",
             "sku",
         ]
     }

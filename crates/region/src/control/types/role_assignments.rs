@@ -12,9 +12,10 @@ use super::{Method, Placement, Query, ResourceType, Write};
 use crate::{
     control::{
         Context,
+        authorization::Permission,
         error::ArmError,
         filter::Filter,
-        roles,
+        roles::{self, Role},
         schema::{self, Schema},
     },
     store::{Batch, Resource, StoreError},
@@ -105,6 +106,7 @@ impl ResourceType for RoleAssignments {
                 ),
             ));
         }
+        refuse_officer(context, role, &principal)?;
         if let Some(existing) = write.existing {
             let same = |pointer: &str, value: &str| {
                 existing
@@ -170,6 +172,23 @@ impl ResourceType for RoleAssignments {
             })
             .collect())
     }
+}
+
+/// The standard's rule, which Azure would enforce by a policy of the subscription: what an app runs as
+/// reads secrets and no more (*Access Control*: never Key Vault Secrets Officer for an application).
+fn refuse_officer(context: &Context, role: &Role, principal: &str) -> Result<(), ArmError> {
+    let writes = Permission::DataAction("Microsoft.KeyVault/vaults/secrets/setSecret/action");
+    let Some(site) = context.identity.owner(principal).filter(|_| role.grants(writes)) else {
+        return Ok(());
+    };
+    Err(ArmError::new(
+        http::StatusCode::FORBIDDEN,
+        "RequestDisallowedByPolicy",
+        format!(
+            "The role {} was disallowed by policy: {principal} is the identity of {site}, and an application's identity may only read secrets. Assign Key Vault Secrets User instead.",
+            role.name
+        ),
+    ))
 }
 
 fn last(text: &str) -> &str {

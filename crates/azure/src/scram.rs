@@ -1,5 +1,5 @@
-//! SCRAM-SHA-256 verifiers, computed here so that no password ever reaches a server's log, command
-//! line or statement: PostgreSQL and PgBouncer are only ever told verifiers.
+//! SCRAM-SHA-256 verifiers, computed by whoever makes a password, so that it never reaches a server's
+//! log, command line or statement: PostgreSQL and PgBouncer are only ever told verifiers.
 //!
 //! <https://www.rfc-editor.org/rfc/rfc5803>, as PostgreSQL stores them.
 
@@ -12,14 +12,17 @@ use base64::prelude::BASE64_STANDARD;
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
 /// A new verifier of `password` with a salt of its own.
-pub(crate) fn verifier(password: &str) -> Result<String, String> {
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn verifier(password: &str) -> Result<String, String> {
     let mut salt = [0_u8; 16];
     rand::fill(&mut salt).map_err(|_| "no random numbers".to_owned())?;
     Ok(with_salt(password, &salt, ITERATIONS))
 }
 
 /// Whether `verifier` was made from `password`.
-pub(crate) fn matches(verifier: &str, password: &str) -> bool {
+pub fn matches(verifier: &str, password: &str) -> bool {
     let parse = || -> Option<(Vec<u8>, NonZeroU32)> {
         let rest = verifier.strip_prefix("SCRAM-SHA-256$")?;
         let (iterations, rest) = rest.split_once(':')?;

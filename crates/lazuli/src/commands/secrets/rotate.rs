@@ -1,0 +1,279 @@
+//! `lazuli secrets rotate`.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lazuli_release::lock::LockError;
+use lazuli_release::rotation::entry::Outcome;
+use lazuli_release::rotation::{Broken, Report, Rotation, RotationError, journals, open_rotations};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::diagnostics::Failure;
+use crate::exit::Exit;
+use crate::printer::{BOLD, GOOD, NAME, paint};
+use crate::project::Project;
+use crate::reporter::for_printer;
+use crate::target::Session;
+
+/// The confirmation period that the command waits out itself; a longer one is left to a process of
+/// its own.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often that process looks whether its time has come, and tries again what failed.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Give a secret a new value, everywhere, without a failed request
+///
+/// A credential that works beside the old one is made (the database gets a second login, the cache's
+/// keys take turns), written as a new version, and the staging slot, worker, scheduler and production
+/// are restarted on it, one after the other, each looked at before the next. When the confirmation
+/// period is over, the server forgets the old credential and the old version is disabled. A failure
+/// before that puts the old value back.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  lazuli secrets rotate jwt-secret
+  lazuli secrets rotate db-connection-string       its login, and with it the administrator's password
+  lazuli secrets rotate redis-connection-string --confirm-after 5s
+  lazuli secrets rotate --resume                   finish what was interrupted or is due")]
+pub(crate) struct Args {
+    /// The secret, with or without the app's name before it
+    #[arg(value_name = "NAME", required_unless_present = "resume", conflicts_with = "resume")]
+    name: Option<String>,
+    /// How long the old version goes on working: 30s, 10m, 24h, 7d
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = period)]
+    confirm_after: Duration,
+    /// Finish every rotation that was interrupted, or whose confirmation period is over
+    #[arg(long)]
+    resume: bool,
+    /// Wait until it is over
+    #[arg(long, requires = "resume")]
+    wait: bool,
+}
+
+/// A time as people write it.
+fn period(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..split].parse().map_err(|_| "a number and s, m, h or d".to_owned())?;
+    let unit = match &text[split..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err("write it as 30s, 10m, 24h or 7d".to_owned()),
+    };
+    let seconds = number.checked_mul(unit).filter(|seconds| *seconds <= 90 * 86_400);
+    seconds.map(Duration::from_secs).ok_or_else(|| "at most 90d".to_owned())
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
+    crate::target::refuse_azure(cx)?;
+    let project = Project::open(cx)?;
+    let reports = match &args.name {
+        Some(name) => {
+            let report = begin(name, args.confirm_after, &project, cx).await?;
+            if report.outcome.is_some() {
+                vec![report]
+            } else if args.confirm_after <= PATIENCE {
+                pause(&report).await;
+                let all = resume(&project, cx).await?;
+                all.into_iter().filter(|one| one.number == report.number).collect()
+            } else {
+                leave_to_itself(&project, cx);
+                vec![report]
+            }
+        }
+        None if args.wait => wait(&project, cx).await?,
+        None => resume(&project, cx).await?,
+    };
+    for report in &reports {
+        cx.printer.result(&Shown { event: "result", report }, |_| summary(report, cx));
+    }
+    Ok(())
+}
+
+async fn pause(report: &Report) {
+    if let Some(due) = report.due {
+        let left = due.duration_since(Timestamp::now());
+        tokio::time::sleep(left.try_into().unwrap_or_default()).await;
+    }
+}
+
+fn with<'a>(session: &Session, project: &'a Project, cx: &Context) -> Rotation<'a> {
+    let backend = &project.manifest.backend;
+    Rotation {
+        project: &project.root,
+        blueprint: &project.blueprint,
+        environment: project.environment.as_str(),
+        subscription: session.subscription.clone(),
+        cloud: session.cloud(project),
+        health: vec![backend.health.clone(), backend.readiness.clone()],
+        reporter: for_printer(&cx.printer),
+    }
+}
+
+async fn begin(
+    name: &str,
+    confirm: Duration,
+    project: &Project,
+    cx: &Context,
+) -> Result<Report, Failure> {
+    let session = Session::open(cx)?;
+    with(&session, project, cx).begin(name, confirm).await.map_err(|error| failure(&error, cx))
+}
+
+async fn resume(project: &Project, cx: &Context) -> Result<Vec<Report>, Failure> {
+    let session = Session::open(cx)?;
+    with(&session, project, cx).resume().await.map_err(|error| failure(&error, cx))
+}
+
+/// Until nothing is open. A region that is stopped meanwhile is waited for, and an error tried again:
+/// this is the scheduled step.
+async fn wait(project: &Project, cx: &Context) -> Result<Vec<Report>, Failure> {
+    let journals = journals(&project.root, project.environment.as_str());
+    let mut ended: Vec<Report> = Vec::new();
+    loop {
+        let open = open_rotations(&journals).map_err(|error| {
+            Failure::new(Exit::Unexpected, "the rotation's journal cannot be used").because(&error)
+        })?;
+        if open.is_empty() {
+            return Ok(ended);
+        }
+        let now = Timestamp::now();
+        let next = open.iter().map(|(_, _, due)| due.unwrap_or(now)).min().unwrap_or(now);
+        if next > now {
+            let left: Duration = next.duration_since(now).try_into().unwrap_or_default();
+            // In short steps: clocks are set, and machines sleep.
+            tokio::time::sleep(left.min(LOOK)).await;
+            continue;
+        }
+        match resume(project, cx).await {
+            Ok(reports) => ended.extend(reports.into_iter().filter(|r| r.outcome.is_some())),
+            Err(error) => {
+                cx.printer.aside(format!("{error}\n  tried again in {} s", LOOK.as_secs()));
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// Starts the process that waits. It is found again by the journal, not by its id: should it end with
+/// the machine, `--resume` (or the next `lazuli secrets` command) does what is due.
+fn leave_to_itself(project: &Project, cx: &Context) {
+    let log = project.root.join(".lazuli/rotations/waiting.log");
+    let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
+    let started = std::env::current_exe().and_then(|program| {
+        let (out, err) = (open()?, open()?);
+        Command::new(program)
+            .args(["secrets", "rotate", "--resume", "--wait", "--color", "never"])
+            .args(["--region", &cx.global.region, "--env", project.environment.as_str()])
+            .arg("--directory")
+            .arg(&project.root)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .process_group(0)
+            .spawn()
+    });
+    if let Err(error) = started {
+        cx.printer.aside(format!(
+            "the process that waits could not be started ({error}); run lazuli secrets rotate \
+             --resume when the time has come"
+        ));
+    }
+}
+
+fn summary(report: &Report, cx: &Context) -> String {
+    let secrets = report.secrets.join(", ");
+    match (report.outcome, report.due) {
+        (Some(Outcome::Rotated), _) => format!(
+            "{} rotation {} of {} is complete; the old version is disabled",
+            paint(GOOD, "Done:"),
+            report.number,
+            paint(BOLD, secrets)
+        ),
+        (Some(Outcome::Undone), _) => format!(
+            "{} rotation {} of {} is undone; the app works with the old value",
+            paint(GOOD, "Done:"),
+            report.number,
+            paint(BOLD, secrets)
+        ),
+        (None, due) => format!(
+            "{} {} has a new version, and everything uses it (rotation {})\n  the old one works until \
+             {} and is then disabled; sooner or after a reboot: {}",
+            paint(GOOD, "Done:"),
+            paint(BOLD, secrets),
+            report.number,
+            due.map_or_else(String::new, |due| format!("{due:.0}")),
+            paint(NAME, format_args!("lazuli secrets rotate --resume{}", cx.flags()))
+        ),
+    }
+}
+
+fn failure(error: &RotationError, cx: &Context) -> Failure {
+    let flags = cx.flags();
+    let resume = format!("lazuli secrets rotate --resume{flags}");
+    match error {
+        RotationError::Step(broken) => step(broken, &resume),
+        RotationError::Unknown(..) => Failure::new(Exit::Usage, error.to_string())
+            .advise(format!("what there is: lazuli secrets list{flags}")),
+        RotationError::Open { .. } => Failure::new(Exit::Locked, error.to_string())
+            .advise(format!("finish it first: {resume}")),
+        RotationError::NothingOpen => Failure::new(Exit::Usage, error.to_string())
+            .advise(format!("to begin one: lazuli secrets rotate NAME{flags}")),
+        RotationError::Lock(source) => {
+            let failure = Failure::new(Exit::Locked, source.to_string());
+            match source {
+                LockError::Held(_) => failure.advise("wait for it, or talk to them"),
+                LockError::Elsewhere(_, path) => failure.advise(format!(
+                    "if you are certain that it is over, delete {}",
+                    path.display()
+                )),
+                LockError::Io(..) => failure.because(source),
+            }
+        }
+        RotationError::Journal(source) => {
+            Failure::new(Exit::Unexpected, "the rotation's journal cannot be used").because(source)
+        }
+    }
+}
+
+fn step(broken: &Broken, resume: &str) -> Failure {
+    let Broken { number, step, what, log, works_with, open } = broken;
+    let mut failure =
+        Failure::new(Exit::RotationFailed, format!("rotation {number} failed at step `{step}`"))
+            .cause(what.clone());
+    failure.log.clone_from(log);
+    failure.state.push(format!("The app works with {works_with}."));
+    if *open {
+        failure.advise(format!("when the cause is gone, go on: {resume}"))
+    } else {
+        failure.advise("nothing is left to be cleaned up; begin again when the cause is gone")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_are_written_as_people_do() {
+        assert_eq!(period("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(period("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(period("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "5", "h", "-5s", "5w", "91d", "99999999999999999999s", "1e3s"] {
+            assert!(period(wrong).is_err(), "{wrong}");
+        }
+    }
+}
