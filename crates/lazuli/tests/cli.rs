@@ -179,6 +179,7 @@ Commands:
   releases     List the releases, or tell the story of one
   status       Show sites, slots, instances, health and what is deployed
   logs         Show the logs of an app
+  secrets      List, audit and rotate the app's secrets
   run          Run a command inside the region's environment
   env          Print the region's environment for a shell
   cost         Estimate what each environment costs a month
@@ -363,7 +364,7 @@ Done: release 1 of notes is in prod: package [SHORT] ([TIME])
   production  https://notes.azurewebsites.net  in a browser: http://notes.localhost:[PORT]
   staging     https://notes-staging.azurewebsites.net  in a browser: http://notes-staging.localhost:[PORT]
 ----- stderr -----
-✓ Package: 4 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000001 ([TIME])
 ✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
@@ -378,7 +379,7 @@ Done: release 1 of notes is in prod: package [SHORT] ([TIME])
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 0
 ----- stderr -----
-✓ Package: 4 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
   production already runs this very package, since release 1: nothing to release (--force releases it again)
 "#);
     fixture.version(2);
@@ -418,7 +419,7 @@ exit code: 0
 ----- stdout -----
 Release 3: rollback of notes to prod (local), by [USER] on [HOST], [DATE], lazuli [VERSION]
   back to the version of release 1
-  package  [DIGEST] ([SIZE], 4 files)
+  package  [DIGEST] ([SIZE], 5 files)
   before   production d000000004, staging d000000001
   [CLOCK] deploy: deployment d000000001
   [CLOCK] swap begins
@@ -447,7 +448,7 @@ fn a_failing_step_says_what_why_and_what_now() {
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 6
 ----- stderr -----
-✓ Package: 4 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
 ✗ Deploy to notes-staging.azurewebsites.net: notes-staging.azurewebsites.net did not start: the container exited ([TIME])
 error: release 2 failed at step `deploy`
   because notes-staging.azurewebsites.net did not start: the container exited
@@ -467,7 +468,7 @@ help: the story of this release: lazuli releases show 2
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 6
 ----- stderr -----
-✓ Package: 4 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000005 ([TIME])
 ✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
@@ -491,7 +492,7 @@ help: the story of this release: lazuli releases show 3
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 7
 ----- stderr -----
-✓ Package: 4 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000006 ([TIME])
 ✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])

@@ -651,6 +651,25 @@ async fn the_access_matrix_holds() {
             world.delete(path).await.expect(200);
         }
     }
+    // Whatever the role, a token that is not one opens nothing.
+    let deployer = world.context().identity.deployer().object_id.clone();
+    let audience = "https://management.azure.com";
+    for (what, token) in world.context().identity.bad_tokens_for_tests(&deployer, audience) {
+        world.token = token;
+        let body = || json!({ "properties": { "value": "v" } });
+        let answers = [
+            world.get(kv.as_str()).await,
+            world.put(kv.as_str(), vault(&world)).await,
+            world.delete(kv.as_str()).await,
+            world.get(&format!("{kv}/secrets")).await,
+            world.put(&format!("{kv}/secrets/x"), body()).await,
+            world.put(&assign(kv.as_str(), "Reader").0, assign(kv.as_str(), "Reader").1).await,
+            world.get(&format!("{kv}/providers/Microsoft.Authorization/roleAssignments")).await,
+        ];
+        for (at, answer) in answers.iter().enumerate() {
+            assert_eq!(answer.status, 401, "{what} at {at}: {}", answer.body);
+        }
+    }
     // A role above the scope counts, one beside it does not.
     world.token.clone_from(&owner);
     let (path, body) = assign(world.id("").as_str(), "Reader");

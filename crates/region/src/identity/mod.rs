@@ -311,6 +311,34 @@ impl Identity {
         };
         self.tokens.issue(&subject, audience, 3600).expect("a token").text
     }
+
+    /// Every kind of token that must not be accepted for `audience`, by what is wrong with it.
+    pub(crate) fn bad_tokens_for_tests(
+        &self,
+        object_id: &str,
+        audience: &str,
+    ) -> Vec<(&'static str, String)> {
+        let record = self.record(object_id).expect("the principal exists");
+        let issue = |tenant: &str, audience: &str, lifetime| {
+            let client_id = &record.client_id;
+            let subject = token::Subject { tenant, object_id, client_id, resource: None };
+            self.tokens.issue(&subject, audience, lifetime).expect("a token").text
+        };
+        let good = issue(&self.tenant_id, audience, 3600);
+        let parts: Vec<&str> = good.split('.').collect();
+        let none = token::tests::url_base64(br#"{"alg":"none","typ":"JWT"}"#);
+        let forged = if parts[2].starts_with("AAAA") { "BBBB" } else { "AAAA" };
+        let elsewhere = "https://graph.microsoft.com";
+        vec![
+            ("expired", issue(&self.tenant_id, audience, -301)),
+            ("wrong audience", issue(&self.tenant_id, elsewhere, 3600)),
+            ("wrong tenant", issue(&Uuid::new_v4().to_string(), audience, 3600)),
+            ("forged signature", format!("{}.{}.{forged}{}", parts[0], parts[1], &parts[2][4..])),
+            ("alg:none", format!("{none}.{}.", parts[1])),
+            ("alg:none with a signature", format!("{none}.{}.{}", parts[1], parts[2])),
+            ("no token", "x".to_owned()),
+        ]
+    }
 }
 
 #[cfg(test)]

@@ -336,7 +336,7 @@ pub(crate) fn unbase64(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::identity) mod tests {
     use super::*;
 
     pub(in crate::identity) fn url_base64(bytes: &[u8]) -> String {

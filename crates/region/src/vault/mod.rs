@@ -7,6 +7,8 @@
 //! <https://learn.microsoft.com/rest/api/keyvault/secrets/operation-groups>
 
 pub mod audit;
+#[cfg(test)]
+mod matrix;
 mod network;
 pub mod resolve;
 pub mod rest;

@@ -76,15 +76,14 @@ impl<'a> Run<'a> {
                 return Err(self.undo(step, broken).await);
             }
         }
-        let at = match due(self.journal.records()) {
-            Some(at) => at,
-            None => {
-                let confirm = entry::began(self.journal.records()).map_or(0, |b| b.confirm_seconds);
-                let at = Timestamp::now()
-                    + jiff::SignedDuration::from_secs(i64::try_from(confirm).unwrap_or(86_400));
-                self.journal.write(Entry::Due { at })?;
-                at
-            }
+        let at = if let Some(at) = due(self.journal.records()) {
+            at
+        } else {
+            let confirm = entry::began(self.journal.records()).map_or(0, |b| b.confirm_seconds);
+            let at = Timestamp::now()
+                + jiff::SignedDuration::from_secs(i64::try_from(confirm).unwrap_or(86_400));
+            self.journal.write(Entry::Due { at })?;
+            at
         };
         if at > Timestamp::now() {
             return Ok(self.report(None));

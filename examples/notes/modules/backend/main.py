@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from modules.backend.api import events, health, notes, status
-from modules.backend.core import logging
+from modules.backend.core import logging, vault
 from modules.backend.core import redis as cache
 from modules.backend.core.config import settings
 from modules.backend.core.database import engine
@@ -27,7 +27,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     log.info(f"Using {loop} event loop implementation", environment=settings().app_env)
     # Not awaited: the app also starts, and says so on /health/ready, while Redis is away.
-    background = [asyncio.create_task(hub.relay())]
+    background = [asyncio.create_task(hub.relay()), asyncio.create_task(vault.check_signing_secret())]
     yield
     for task in background:
         task.cancel()

@@ -178,9 +178,13 @@ impl ResourceType for RoleAssignments {
 /// reads secrets and no more (*Access Control*: never Key Vault Secrets Officer for an application).
 fn refuse_officer(context: &Context, role: &Role, principal: &str) -> Result<(), ArmError> {
     let writes = Permission::DataAction("Microsoft.KeyVault/vaults/secrets/setSecret/action");
-    let Some(site) = context.identity.owner(principal).filter(|_| role.grants(writes)) else {
+    let site = context.identity.owner(principal);
+    let Some(site) = site.filter(|id| id.kind().starts_with("Microsoft.Web/sites")) else {
         return Ok(());
     };
+    if !role.grants(writes) {
+        return Ok(());
+    }
     Err(ArmError::new(
         http::StatusCode::FORBIDDEN,
         "RequestDisallowedByPolicy",

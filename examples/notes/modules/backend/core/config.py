@@ -15,6 +15,10 @@ def _resolved(value: SecretStr) -> SecretStr:
     return value
 
 
+def _vault_of(site: str) -> str:
+    return f"https://{site}-kv.vault.azure.net" if site else ""
+
+
 Secret = Annotated[SecretStr, AfterValidator(_resolved)]
 
 
@@ -30,10 +34,14 @@ class Settings(BaseSettings):
     api_key_salt: Annotated[Secret, Field(min_length=16)]
 
     # Set by App Service.
+    website_site_name: str = ""
     website_slot_name: str = "local"
     website_instance_id: str = "local"
     identity_endpoint: str | None = None
     identity_header: SecretStr | None = None
+
+    # The vault that the app itself reads from: by the standard's names, {app}-kv beside the site {app}.
+    key_vault_url: str = Field(default_factory=lambda data: _vault_of(data["website_site_name"]))
 
     notes_per_minute: int = 600  # POST /api/notes, for each client
 
