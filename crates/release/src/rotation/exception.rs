@@ -164,20 +164,24 @@ pub(super) async fn close(
         let before: Value = serde_json::from_str(&before)
             .map_err(|error| trouble(format!("the journal's network settings: {error}")))?;
         let mut properties = json!({ "publicNetworkAccess": before["publicNetworkAccess"] });
-        properties["networkAcls"] = match &before["networkAcls"] {
-            Value::Null => {
-                json!({"defaultAction": "Deny", "bypass": "AzureServices", "ipRules": []})
-            }
-            acls => acls.clone(),
-        };
-        if properties["publicNetworkAccess"] == "Enabled" && before["networkAcls"].is_null() {
-            properties["networkAcls"]["defaultAction"] = "Allow".into();
-        }
+        properties["networkAcls"] = acls_as_before(&before);
         let change = json!({ "properties": properties });
         client.patch(rotation.vault_id(), VAULT_API, &change).await?;
         note(journal, NETWORK, CLOSED)?;
     }
     Ok(())
+}
+
+/// The rules to go back to. All of them are said: what a PATCH leaves out stays as it is.
+fn acls_as_before(before: &Value) -> Value {
+    let mut acls = json!({ "bypass": "AzureServices", "defaultAction": "Deny", "ipRules": [] });
+    if before["publicNetworkAccess"] == "Enabled" {
+        acls["defaultAction"] = "Allow".into();
+    }
+    for (name, value) in before["networkAcls"].as_object().into_iter().flatten() {
+        acls[name] = value.clone();
+    }
+    acls
 }
 
 /// `Client address: 203.0.113.7` in the vault's refusal.
@@ -211,7 +215,22 @@ async fn principal(rotation: &Rotation<'_>) -> Result<String, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::address;
+    use serde_json::json;
+
+    use super::{acls_as_before, address};
+
+    #[test]
+    fn the_rule_that_let_us_in_does_not_stay() {
+        // Seen: rules that were not there before were left out of the PATCH, which so kept ours.
+        let closed =
+            json!({"publicNetworkAccess": "Disabled", "networkAcls": {"defaultAction": "Deny"}});
+        assert_eq!(acls_as_before(&closed)["ipRules"], json!([]));
+        let open = json!({"publicNetworkAccess": "Enabled", "networkAcls": null});
+        assert_eq!(acls_as_before(&open)["defaultAction"], "Allow");
+        let rules = json!([{"value": "203.0.113.0/24"}]);
+        let own = json!({"publicNetworkAccess": "Enabled", "networkAcls": {"ipRules": rules}});
+        assert_eq!(acls_as_before(&own)["ipRules"], rules);
+    }
 
     #[test]
     fn the_address_is_read_from_the_vaults_refusal() {
