@@ -143,14 +143,18 @@ impl fmt::Debug for Authority {
 /// The system's root certificates. A distribution keeps them in one file, and besides in hundreds, one
 /// each; reading the one is a hundred milliseconds less of a region's start.
 fn system_roots() -> rustls_native_certs::CertificateResult {
-    let told =
-        ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-    if !told {
-        for file in BUNDLES {
-            let found = rustls_native_certs::load_certs_from_paths(Some(Path::new(file)), None);
-            if !found.certs.is_empty() {
-                return found;
-            }
+    let told = |name| std::env::var_os(name).map(PathBuf::from);
+    let files: Vec<PathBuf> = match (told("SSL_CERT_FILE"), told("SSL_CERT_DIR")) {
+        (None, None) => BUNDLES.map(PathBuf::from).to_vec(),
+        (Some(file), None) => vec![file],
+        // A file within the directory holds, in one, what the directory holds.
+        (Some(file), Some(dir)) if file.starts_with(&dir) => vec![file],
+        _ => Vec::new(),
+    };
+    for file in files {
+        let found = rustls_native_certs::load_certs_from_paths(Some(&file), None);
+        if !found.certs.is_empty() {
+            return found;
         }
     }
     rustls_native_certs::load_native_certs()
