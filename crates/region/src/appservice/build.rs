@@ -7,7 +7,7 @@
 //! to files cached. An environment is named by the hash of what it was built from; an unchanged one is
 //! not built again.
 
-use std::{ffi::OsString, fs, io, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{ffi::OsString, fs, io, net::Ipv4Addr, path::Path, sync::Arc, time::SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use futures_util::future::BoxFuture;
@@ -214,6 +214,8 @@ impl Builder for SandboxBuilder {
             let uv = self.pythons.uv().await.is_some();
             let key = environment_key(content, source, &choice.python, uv)?;
             if self.layout.environment(&key).is_dir() {
+                // In use again, before any record says so.
+                fs::File::open(self.layout.environment(&key))?.set_modified(SystemTime::now())?;
                 say(&format!(
                     "Requirements are unchanged: using the virtual environment {} as it is.",
                     &key[..12]

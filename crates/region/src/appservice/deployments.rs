@@ -13,6 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     AppService,
@@ -28,6 +29,8 @@ use crate::store::Batch;
 const DEPLOYMENTS: &str = "web.deployments";
 /// Deployments of a slot that are remembered; their packages' contents stay on the disk for as long.
 const KEPT: usize = 10;
+/// How long a virtual environment stays that no remembered deployment uses: longer than a build takes.
+const ENVIRONMENT_KEPT: Duration = Duration::from_secs(3600);
 /// How long instances are watched after a deployment for its runtime status.
 const WATCHED: Duration = Duration::from_secs(1800);
 
@@ -231,10 +234,8 @@ impl AppService {
         self.record(key, &deployment).await?;
         let id = deployment.id.clone();
         let (app, key) = (self.clone(), key.clone());
-        self.retirements.spawn(async move {
-            app.run_deployment(&key, deployment, package).await;
-            drop(guard);
-        });
+        self.retirements
+            .spawn(async move { app.run_deployment(&key, deployment, package, guard).await });
         Ok(id)
     }
 
@@ -276,17 +277,22 @@ impl AppService {
         key: &SlotKey,
         mut deployment: Deployment,
         package: Package,
+        guard: OwnedMutexGuard<()>,
     ) {
         let log = DeploymentLog::new(&self.layout.deployment_log(&deployment.id));
         let outcome = self.place(key, &mut deployment, &package, &log).await;
         let _ = fs::remove_file(&package.path);
         deployment.ended = Some(jiff::Timestamp::now().to_string());
+        if outcome.is_ok() {
+            self.tidy(key).await;
+        }
+        // Whoever reads that it is over may send the next one at once.
+        drop(guard);
         match outcome {
             Ok(()) => {
                 log.step("Deployment successful.");
                 deployment.runtime = RuntimeStatus::Starting;
                 self.advance(key, &mut deployment, Status::Success, "").await;
-                self.tidy(key).await;
                 self.wake(key);
                 let (app, key) = (self.clone(), key.clone());
                 self.retirements.spawn(async move { app.watch_runtime(&key, deployment).await });
@@ -540,17 +546,27 @@ impl AppService {
             .into_iter()
             .filter_map(|(_, bytes)| serde_json::from_slice(&bytes).ok())
             .collect();
-        let remove = |dir: PathBuf, is_known: &dyn Fn(&str) -> bool| {
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                if !is_known(&entry.file_name().to_string_lossy()) {
-                    let _ = fs::remove_dir_all(entry.path());
-                }
-            }
+        let others = |dir: PathBuf, is_known: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            let unknown = entries.filter(|e| !is_known(&e.file_name().to_string_lossy()));
+            unknown.map(|entry| entry.path()).collect()
         };
         // A deployment under way is known since its package was received.
-        remove(self.layout.content(""), &|name| {
+        for content in others(self.layout.content(""), &|name| {
             known.iter().any(|deployment| deployment.content == name)
-        });
+        }) {
+            let _ = fs::remove_dir_all(content);
+        }
+        // Its environment is known only when the build has ended; what a build makes or takes into use
+        // again is young until then.
+        for environment in others(self.layout.environment(""), &|name| {
+            known.iter().any(|deployment| deployment.environment.as_deref() == Some(name))
+        }) {
+            let modified = fs::metadata(&environment).and_then(|metadata| metadata.modified());
+            if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ENVIRONMENT_KEPT)) {
+                let _ = fs::remove_dir_all(environment);
+            }
+        }
     }
 }
 

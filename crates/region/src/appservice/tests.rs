@@ -771,3 +771,23 @@ async fn ramp_up_rules_reach_the_front_end() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn what_no_remembered_deployment_uses_is_deleted_from_the_disk() {
+    let fixture = fixture().await;
+    let first = fixture.release(&staging(), "1").await;
+    let environment = |name: &str, hours: u64| {
+        let dir = fixture.app.layout.environment(name);
+        std::fs::create_dir_all(&dir).expect("directory");
+        let then = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+        std::fs::File::open(&dir).and_then(|dir| dir.set_modified(then)).expect("an older one");
+        dir
+    };
+    let (old, young) = (environment("old", 2), environment("young", 0));
+    for version in 2..=12 {
+        fixture.release(&staging(), &version.to_string()).await;
+    }
+    // The deployment tidies up after it has ended.
+    until("both are gone", || !fixture.app.layout.content(&first).exists() && !old.exists()).await;
+    assert!(young.exists(), "a build may be about to use it");
+}
