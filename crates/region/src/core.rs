@@ -23,6 +23,7 @@ use crate::appservice::records::Records;
 use crate::appservice::sandbox::{Addresses as InstanceAddresses, SandboxRuntime};
 use crate::appservice::supervisor::Timing;
 use crate::appservice::{AppService, Parts as AppServiceParts};
+use crate::control::activity::Activity;
 use crate::control::{self, Context, Control, Parts};
 use crate::directory::Directory;
 use crate::identity::entra::{self, Entra};
@@ -31,6 +32,7 @@ use crate::names::{Addresses, Names};
 use crate::postgres::{self, Postgres};
 use crate::redis::{self, Redis};
 use crate::seal::{Sealer, write_private};
+use crate::storage::Storage;
 use crate::store::Store;
 use crate::tenancy::Tenancy;
 use crate::vault::Vaults;
@@ -147,6 +149,8 @@ impl Assembled {
             root: directory.redis(),
             logs: directory.logs(),
         }));
+        let storage =
+            Storage::open(directory.storage(), store.clone(), sealer.clone(), identity.clone())?;
         let app = app_service(
             directory,
             &host,
@@ -172,6 +176,8 @@ impl Assembled {
         .with(app.clone())
         .with(postgres.clone())
         .with(redis.clone())
+        .with(storage)
+        .logging(Activity::open(directory.logs().join("activity.jsonl"))?)
         .with(authority.clone());
         let control = Control::new(Arc::new(context));
         control::types::resume_servers(control.context());

@@ -28,7 +28,9 @@ impl Directory {
     pub fn create(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
         fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))?;
-        for dir in [self.apps(), self.logs(), self.postgres(), self.redis(), self.run()] {
+        for dir in
+            [self.apps(), self.logs(), self.postgres(), self.redis(), self.run(), self.storage()]
+        {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         Ok(())
@@ -87,6 +89,11 @@ impl Directory {
     /// PostgreSQL's data directories.
     pub fn postgres(&self) -> PathBuf {
         self.root.join("postgres")
+    }
+
+    /// The content of blobs.
+    pub fn storage(&self) -> PathBuf {
+        self.root.join("storage")
     }
 
     /// Redis' data directories.

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod redis;
 pub mod seal;
 mod service;
+pub mod storage;
 pub mod store;
 pub mod tenancy;
 pub mod vault;

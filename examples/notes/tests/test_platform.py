@@ -97,6 +97,12 @@ def test_each_purpose_has_its_redis_database(monkeypatch):
     assert key("a", 1) == "notes:test:a:1"
 
 
+def test_managed_redis_has_one_database(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "rediss://:p%2Fw@notes-redis.westeurope.redis.azure.net:10000/0")
+    monkeypatch.setattr("modules.backend.core.redis.settings", Settings)
+    assert url(Database.TOKENS) == "rediss://:p%2Fw@notes-redis.westeurope.redis.azure.net:10000/0"
+
+
 def test_nothing_is_prepared_across_transactions():
     arguments = pooled_arguments(make_url("postgresql+asyncpg://u:p@h:6432/notes?ssl=require"))
     assert arguments["statement_cache_size"] == 0

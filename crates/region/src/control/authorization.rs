@@ -1,10 +1,12 @@
 //! RBAC: whether a principal's role assignments, at a scope or above it, grant an action
 //! (<https://learn.microsoft.com/azure/role-based-access-control/overview>).
 
+use std::sync::Arc;
+
 use lazuli_azure::ResourceId;
 
 use super::roles;
-use crate::store::Store;
+use crate::store::{Resource, Store};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,19 @@ fn granted_at(
             && assignment
                 .text("/properties/roleDefinitionId")
                 .and_then(|id| id.rsplit('/').next())
-                .and_then(roles::find)
-                .is_some_and(|role| role.grants(permission))
+                .is_some_and(|role| match roles::find(role) {
+                    Some(role) => role.grants(permission),
+                    None => custom(store, role).is_some_and(|role| {
+                        roles::custom_grants(&role.properties()["permissions"], permission)
+                    }),
+                })
     })
+}
+
+/// The custom role of this name, a GUID.
+pub(super) fn custom(store: &Store, name: &str) -> Option<Arc<Resource>> {
+    store
+        .list("Microsoft.Authorization/roleDefinitions", &ResourceId::root())
+        .into_iter()
+        .find(|role| role.id.name().eq_ignore_ascii_case(name))
 }

@@ -25,6 +25,7 @@ use crate::{
     vault::{Vaults, rest::DataPlane},
 };
 
+pub mod activity;
 pub mod authorization;
 pub mod error;
 pub mod filter;
@@ -70,6 +71,8 @@ pub struct Context {
     pub gateway: Option<Arc<Gateway>>,
     /// The resource types.
     pub registry: Registry,
+    /// Who changed what.
+    pub activity: activity::Activity,
     data_plane: Arc<DataPlane>,
     handles: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     locks: Locks,
@@ -119,6 +122,7 @@ impl Context {
             host: parts.host,
             gateway: parts.gateway,
             registry: Registry::new(),
+            activity: activity::Activity::default(),
             handles: HashMap::new(),
             locks: Locks::default(),
             operations: watch::Sender::new(0),
@@ -129,6 +133,13 @@ impl Context {
     #[must_use]
     pub fn with<T: Any + Send + Sync>(mut self, handle: T) -> Self {
         self.handles.insert(TypeId::of::<T>(), Box::new(handle));
+        self
+    }
+
+    /// Keeps the activity log in a file.
+    #[must_use]
+    pub fn logging(mut self, activity: activity::Activity) -> Self {
+        self.activity = activity;
         self
     }
 

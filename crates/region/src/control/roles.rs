@@ -304,6 +304,23 @@ impl Role {
     }
 }
 
+/// Whether the permissions of a custom role (`properties.permissions`) grant it
+/// (<https://learn.microsoft.com/azure/role-based-access-control/custom-roles>).
+pub fn custom_grants(permissions: &serde_json::Value, permission: Permission<'_>) -> bool {
+    let (action, granted, withheld) = match permission {
+        Permission::Action(action) => (action, "actions", "notActions"),
+        Permission::DataAction(action) => (action, "dataActions", "notDataActions"),
+    };
+    let any = |entry: &serde_json::Value, list: &str| {
+        entry[list].as_array().is_some_and(|patterns| {
+            patterns.iter().filter_map(|p| p.as_str()).any(|pattern| matches(pattern, action))
+        })
+    };
+    permissions
+        .as_array()
+        .is_some_and(|entries| entries.iter().any(|e| any(e, granted) && !any(e, withheld)))
+}
+
 /// Whether `action` is what `pattern` says; `*` stands for any characters, slashes too.
 fn matches(pattern: &str, action: &str) -> bool {
     let (pattern, action) = (pattern.as_bytes(), action.as_bytes());

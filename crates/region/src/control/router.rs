@@ -16,11 +16,15 @@ use uuid::Uuid;
 
 use super::{
     Context, Control, HOST,
+    activity::Watched,
     authorization::{self, Permission},
     error::ArmError,
     filter::Filter,
     operation::{self, Operation},
-    types::{Call, Caller, Method, Placement, Query, Reply, ResourceType, Style, Write},
+    types::{
+        Call, Caller, Method, Placement, Query, Reply, ResourceType, Style, Write,
+        locks::{self, Change},
+    },
 };
 use crate::{
     http as plain,
@@ -86,7 +90,11 @@ impl Control {
             })
             .cloned();
         let head = request.method() == Verb::HEAD;
-        let reply = Request_::answer(&self.context, request).await.unwrap_or_else(|error| {
+        let id = Uuid::new_v4().to_string();
+        let traced =
+            correlation.as_ref().and_then(|value| value.to_str().ok()).unwrap_or(&id).to_owned();
+        let outcome = Request_::answer(&self.context, request, &traced).await;
+        let reply = outcome.unwrap_or_else(|error| {
             let mut reply = Reply::new(error.status, Some(error.body()));
             if let Some(challenge) =
                 error.challenge.as_deref().and_then(|text| HeaderValue::try_from(text).ok())
@@ -101,7 +109,6 @@ impl Control {
         };
         let headers = response.headers_mut();
         headers.extend(reply.headers);
-        let id = Uuid::new_v4().to_string();
         let own = HeaderValue::try_from(&id).unwrap_or_else(|_| HeaderValue::from_static(""));
         headers.insert("x-ms-correlation-request-id", correlation.unwrap_or_else(|| own.clone()));
         headers.insert("x-ms-request-id", own);
@@ -142,7 +149,11 @@ enum Target {
 }
 
 impl Request_<'_> {
-    async fn answer(context: &Arc<Context>, request: Request<Bytes>) -> Result<Reply, ArmError> {
+    async fn answer(
+        context: &Arc<Context>,
+        request: Request<Bytes>,
+        correlation: &str,
+    ) -> Result<Reply, ArmError> {
         let caller = authenticate(context, request.headers())?;
         let (parts, body) = request.into_parts();
         let segments = plain::segments(&parts.uri).filter(|s| s.iter().all(|s| !s.is_empty()));
@@ -163,7 +174,27 @@ impl Request_<'_> {
             body,
             caller,
         };
-        request.dispatch().await
+        let caller = request.caller.clone();
+        let watched = request.watched();
+        let outcome = request.dispatch().await;
+        if let Some(watched) = watched {
+            let status = match &outcome {
+                Ok(reply) => reply.status,
+                Err(error) => error.status,
+            };
+            context.activity.record(watched.event(status, &caller, correlation));
+        }
+        outcome
+    }
+
+    /// What the activity log says of this request.
+    fn watched(&self) -> Option<Watched> {
+        if self.verb == Verb::GET || self.verb == Verb::HEAD {
+            return None;
+        }
+        let registry = &self.context.registry;
+        let (id, action) = self.deepest(|id| registry.get(id.kind()).is_some());
+        Watched::of(&self.verb, &id, &action, &self.api_version)
     }
 
     async fn dispatch(self) -> Result<Reply, ArmError> {
@@ -311,6 +342,11 @@ impl Request_<'_> {
         if kind.find(self.context, &id).is_none() {
             return Err(ArmError::not_found(&id));
         }
+        match verb {
+            "read" => {}
+            "delete" => locks::admit(&self.context.store, &id, Change::Delete)?,
+            _ => locks::admit(&self.context.store, &id, Change::Write)?,
+        }
         let call = self.call(id, action)?;
         let mut reply = kind.act(self.context, &call).await?;
         if let Some((style, name, input)) = reply.work.take() {
@@ -333,6 +369,11 @@ impl Request_<'_> {
             _ => return self.act().await,
         };
         self.authorize(&Action::Of(kind.kind(), verb), &id)?;
+        match verb {
+            "write" => locks::admit(&self.context.store, &id, Change::Write)?,
+            "delete" => locks::admit(&self.context.store, &id, Change::Delete)?,
+            _ => {}
+        }
         if let Some(reply) =
             kind.intercept(self.context, &self.call(id.clone(), String::new())?).await?
         {

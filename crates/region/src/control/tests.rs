@@ -1,7 +1,7 @@
 //! Resource Manager as its clients meet it.
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::testing::World;
@@ -543,7 +543,12 @@ async fn given_role_assignments_then_terraforms_way_works() {
     assert_eq!(world.get(&role).await.expect(200), found["value"][0]);
     let name = uuid::Uuid::new_v4();
     let path = format!("{kv}/providers/Microsoft.Authorization/roleAssignments/{name}");
-    let principal = uuid::Uuid::new_v4().to_string();
+    let nobody =
+        json!({ "properties": { "principalId": uuid::Uuid::new_v4(), "roleDefinitionId": role } });
+    world.put(&path, nobody).await.refused(400, "PrincipalNotFound");
+    let owner = world.id("/providers/Microsoft.Web/sites/notes");
+    let identity = world.context().identity.create_identity(&owner).await.expect("an identity");
+    let principal = identity.principal_id;
     let body = json!({ "properties": { "description": "", "principalId": principal, "roleDefinitionId": role } });
     let made = world.put(&path, body.clone()).await.expect(201);
     assert_eq!(made["properties"]["scope"], kv.as_str());
@@ -632,6 +637,7 @@ async fn the_access_matrix_holds() {
         let right = assign(kv.as_str(), "Cognitive Services OpenAI User");
         let mut right = right;
         right.1["properties"]["principalId"] = json!(uuid::Uuid::new_v4());
+        right.1["properties"]["principalType"] = json!("Group");
         let answers = [
             world.get(kv.as_str()).await,
             world.put(kv.as_str(), vault(&world)).await,
@@ -835,4 +841,186 @@ async fn every_type_says_what_it_is_and_what_it_does_not_do() {
         }
         assert!(kind.not_acted_upon().iter().all(|p| !p.is_empty()), "{}", kind.kind());
     }
+}
+
+#[tokio::test]
+async fn locks_hold_whoever_asks() {
+    let world = World::new().await;
+    world.group().await;
+    let kv = world.id(KV);
+    world.put(kv.as_str(), vault(&world)).await.expect(200);
+    let group = world.path("/resourceGroups/rg");
+    let lock = format!("{group}/providers/Microsoft.Authorization/locks/keep");
+    world
+        .put(&lock, json!({ "properties": { "level": "Sometimes" } }))
+        .await
+        .refused(400, "InvalidParameterValue");
+    world.put(&lock, json!({ "properties": { "level": "CanNotDelete" } })).await.expect(201);
+    let refused = world.delete(kv.as_str()).await.refused(409, "ScopeLocked");
+    assert!(refused["error"]["message"].as_str().is_some_and(|m| m.contains(&group)), "{refused}");
+    world.delete(&group).await.refused(409, "ScopeLocked");
+    world.put(kv.as_str(), vault(&world)).await.expect(200);
+    world.put(&lock, json!({ "properties": { "level": "ReadOnly" } })).await.expect(200);
+    world.put(kv.as_str(), vault(&world)).await.refused(409, "ScopeLocked");
+    world.get(kv.as_str()).await.expect(200);
+    world.delete(&lock).await.expect(200);
+    // A lock deep inside keeps what is around it, and nothing beside it.
+    let inner = format!("{kv}/providers/Microsoft.Authorization/locks/keep");
+    world.put(&inner, json!({ "properties": { "level": "CanNotDelete" } })).await.expect(201);
+    world.delete(&group).await.refused(409, "ScopeLocked");
+    world
+        .put(&world.path("/resourceGroups/other"), json!({ "location": "westeurope" }))
+        .await
+        .expect(201);
+    assert_eq!(
+        world.delete(&world.path("/resourceGroups/other")).await.status,
+        StatusCode::ACCEPTED
+    );
+    world.delete(&inner).await.expect(200);
+    world.delete(kv.as_str()).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_custom_role_opens_what_it_says_and_nothing_else() {
+    let mut world = World::new().await;
+    world.group().await;
+    let kv = world.id(KV);
+    world.put(kv.as_str(), vault(&world)).await.expect(200);
+    let group = world.path("/resourceGroups/rg");
+    let guid = uuid::Uuid::new_v4();
+    let role = world.path(&format!("/providers/Microsoft.Authorization/roleDefinitions/{guid}"));
+    let body = |name: &str| {
+        json!({ "properties": {
+            "roleName": name, "assignableScopes": [world.path("")],
+            "permissions": [{ "actions": ["Microsoft.KeyVault/vaults/*"], "notActions": ["Microsoft.KeyVault/vaults/delete"] }],
+        }})
+    };
+    world.put(&role, body("Owner")).await.refused(409, "RoleDefinitionWithSameNameExists");
+    let made = world.put(&role, body("Vault keeper")).await.expect(201);
+    assert_eq!(made["properties"]["type"], "CustomRole");
+    let found = world
+        .get(&world.path("/providers/Microsoft.Authorization/roleDefinitions?$filter=roleName%20eq%20'Vault%20keeper'"))
+        .await
+        .expect(200);
+    assert_eq!(found["value"][0]["id"], role.as_str());
+    let owner = world.id("/providers/Microsoft.Web/sites/notes");
+    let identity = world.context().identity.create_identity(&owner).await.expect("an identity");
+    let token = world
+        .context()
+        .identity
+        .token_for_tests(&identity.principal_id, "https://management.azure.com");
+    let assignment = format!(
+        "{group}/providers/Microsoft.Authorization/roleAssignments/{}",
+        uuid::Uuid::new_v4()
+    );
+    let given =
+        json!({ "properties": { "principalId": identity.principal_id, "roleDefinitionId": role } });
+    world.put(&assignment, given).await.expect(201);
+    world.delete(&role).await.refused(400, "RoleDefinitionHasAssignments");
+    let owner = std::mem::replace(&mut world.token, token);
+    world.get(kv.as_str()).await.expect(200);
+    world.put(kv.as_str(), vault(&world)).await.expect(200);
+    world.delete(kv.as_str()).await.refused(403, "AuthorizationFailed");
+    world.get(&group).await.refused(403, "AuthorizationFailed");
+    world.token = owner;
+    world.delete(&assignment).await.expect(200);
+    world.delete(&role).await.expect(200);
+    world.get(&role).await.refused(404, "ResourceNotFound");
+}
+
+#[tokio::test]
+async fn the_activity_log_says_who_did_what() {
+    let world = World::new().await;
+    world.group().await;
+    let kv = world.id(KV);
+    world.put(kv.as_str(), vault(&world)).await.expect(200);
+    world.put(&format!("{kv}x/secrets/y"), json!({})).await;
+    let log = world.path("/providers/Microsoft.Insights/eventtypes/management/values");
+    let all = world
+        .get(&format!("{log}?$filter=eventTimestamp%20ge%20'2026-01-01T00:00:00Z'%20and%20resourceGroupName%20eq%20'rg'"))
+        .await
+        .expect(200);
+    let events = all["value"].as_array().expect("a list");
+    let of: Vec<_> = events
+        .iter()
+        .map(|e| {
+            (
+                e["operationName"]["value"].as_str().unwrap_or_default(),
+                e["status"]["value"].as_str().unwrap_or_default(),
+            )
+        })
+        .collect();
+    assert!(of.contains(&("Microsoft.KeyVault/vaults/write", "Succeeded")), "{of:?}");
+    assert!(of.iter().any(|(_, status)| *status == "Failed"), "{of:?}");
+    assert_eq!(events[0]["caller"], world.context().identity.deployer().client_id.as_str());
+    assert_eq!(events[0]["properties"]["apiVersion"], "2024-01-01");
+    world.get(&format!("{log}?$filter=nonsense")).await.refused(400, "BadRequest");
+}
+
+#[tokio::test]
+async fn a_storage_account_has_what_clients_read_back() {
+    let world = World::new().await;
+    world.group().await;
+    let id = world.id("/providers/Microsoft.Storage/storageAccounts/notestfstate").to_string();
+    let body =
+        json!({ "location": "westeurope", "kind": "StorageV2", "sku": { "name": "Standard_GRS" } });
+    let bad = world.id("/providers/Microsoft.Storage/storageAccounts/Notes-State").to_string();
+    world.put(&bad, body.clone()).await.refused(400, "AccountNameInvalid");
+    let answer = world.put(&id, body.clone()).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{:#}", answer.body);
+    world.finish(&answer).await.expect(200);
+    let shown = world.get(&id).await.expect(200);
+    assert_eq!(
+        shown["properties"]["primaryEndpoints"]["blob"],
+        "https://notestfstate.blob.core.windows.net/"
+    );
+    assert_eq!(shown["properties"]["secondaryLocation"], "northeurope");
+    assert_eq!(shown["sku"]["tier"], "Standard");
+    let keys = world.post(&format!("{id}/listKeys"), json!({})).await.expect(200);
+    assert!(!shown.to_string().contains(keys["keys"][0]["value"].as_str().expect("a key")));
+    let after =
+        world.post(&format!("{id}/regenerateKey"), json!({ "keyName": "key2" })).await.expect(200);
+    assert_eq!(after["keys"][0], keys["keys"][0]);
+    assert_ne!(after["keys"][1]["value"], keys["keys"][1]["value"]);
+    let service = world.get(&format!("{id}/blobServices/default")).await.expect(200);
+    assert_eq!(service["properties"]["deleteRetentionPolicy"]["enabled"], false);
+    world.get(&format!("{id}/blobServices/other")).await.refused(404, "ResourceNotFound");
+    let container = format!("{id}/blobServices/default/containers/tfstate");
+    world
+        .put(&container, json!({ "properties": { "publicAccess": "Blob" } }))
+        .await
+        .refused(409, "PublicAccessNotPermitted");
+    world.put(&container, json!({})).await.expect(201);
+    world.put(&container, json!({})).await.expect(200);
+    let listed = world.get(&format!("{id}/blobServices/default/containers")).await.expect(200);
+    assert_eq!(listed["value"][0]["name"], "tfstate");
+    let elsewhere =
+        world.id("/providers/Microsoft.Storage/storageAccounts/notestfstate").to_string();
+    let elsewhere = elsewhere.replace("/resourceGroups/rg/", "/resourceGroups/other/");
+    world
+        .put(&world.path("/resourceGroups/other"), json!({ "location": "westeurope" }))
+        .await
+        .expect(201);
+    world.put(&elsewhere, body).await.refused(409, "StorageAccountAlreadyTaken");
+    world.delete(&id).await.expect(200);
+    world.get(&container).await.refused(404, "ResourceNotFound");
+}
+
+#[tokio::test]
+async fn a_group_goes_with_what_its_children_keep() {
+    let world = World::new().await;
+    world.group().await;
+    let vnet = world.id("/providers/Microsoft.Network/virtualNetworks/vnet");
+    let space = json!({ "location": "westeurope", "properties": { "addressSpace": { "addressPrefixes": ["10.0.0.0/16"] } } });
+    world.put(vnet.as_str(), space).await.expect(201);
+    let zone =
+        world.id("/providers/Microsoft.Network/privateDnsZones/privatelink.vaultcore.azure.net");
+    let answer = world.put(zone.as_str(), json!({ "location": "global" })).await;
+    assert!(answer.status.is_success(), "{:#}", answer.body);
+    let link = format!("{zone}/virtualNetworkLinks/link");
+    let body = json!({ "location": "global", "properties": { "virtualNetwork": { "id": vnet }, "registrationEnabled": false } });
+    assert!(world.put(&link, body).await.status.is_success());
+    let answer = world.delete(&world.path("/resourceGroups/rg")).await;
+    assert_eq!(world.finish(&answer).await.status, StatusCode::OK);
+    world.get(&world.path("/resourceGroups/rg")).await.refused(404, "ResourceGroupNotFound");
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use lazuli_azure::ResourceId;
 use lazuli_gateway::{Body, Peer, Service};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -22,6 +23,8 @@ use crate::http::{self, Whole};
 
 /// The host the region answers for.
 pub const HOST: &str = "login.microsoftonline.com";
+/// The type of an assertion that is a token.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// More than any honest request to a token endpoint.
 pub const MAX_BODY: usize = 64 * 1024;
 
@@ -305,16 +308,61 @@ fn try_grant(
             ),
         )
     })?;
-    if field("client_assertion").is_some() {
-        return Err(Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "invalid_client",
-            700_213,
-            "No matching federated identity record found for presented assertion.",
-        )
-        .into());
+    if let Some(assertion) = field("client_assertion") {
+        if field("client_assertion_type") != Some(JWT_BEARER) {
+            return Err(missing("client_assertion_type").into());
+        }
+        let owner = record.resource.as_deref().and_then(|id| ResourceId::parse(id).ok());
+        identity.federated(owner.as_ref(), assertion).map_err(|error| {
+            Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                error.code(),
+                error.to_string(),
+            )
+        })?;
+    } else {
+        by_secret(identity, &object_id, client_id, field("client_secret"))?;
     }
-    let secret = field("client_secret").ok_or_else(|| {
+    let subject = Subject {
+        tenant: identity.tenant_id(),
+        object_id: &object_id,
+        client_id: &record.client_id,
+        resource: record.resource.as_deref(),
+    };
+    let token = identity
+        .tokens
+        .issue(&subject, &audience, token::APPLICATION_LIFETIME)
+        .map_err(Failure::Broken)?;
+    // Version 1 gives numbers as strings, version 2 as numbers.
+    Ok(if v2 {
+        json!({
+            "token_type": "Bearer",
+            "expires_in": token.expires_in - 1,
+            "ext_expires_in": token.expires_in - 1,
+            "access_token": token.text,
+        })
+    } else {
+        json!({
+            "token_type": "Bearer",
+            "expires_in": (token.expires_in - 1).to_string(),
+            "ext_expires_in": (token.expires_in - 1).to_string(),
+            "expires_on": token.expires_on.to_string(),
+            "not_before": (token.expires_on - token.expires_in).to_string(),
+            "resource": audience,
+            "access_token": token.text,
+        })
+    })
+}
+
+/// Whether the secret is the deployer's: no other application has one.
+fn by_secret(
+    identity: &Identity,
+    object_id: &str,
+    client_id: &str,
+    secret: Option<&str>,
+) -> Result<(), Failure> {
+    let secret = secret.ok_or_else(|| {
         Refusal::new(
             StatusCode::UNAUTHORIZED,
             "invalid_client",
@@ -343,35 +391,7 @@ fn try_grant(
         )
         .into());
     }
-    let subject = Subject {
-        tenant: identity.tenant_id(),
-        object_id: &object_id,
-        client_id: &record.client_id,
-        resource: None,
-    };
-    let token = identity
-        .tokens
-        .issue(&subject, &audience, token::APPLICATION_LIFETIME)
-        .map_err(Failure::Broken)?;
-    // Version 1 gives numbers as strings, version 2 as numbers.
-    Ok(if v2 {
-        json!({
-            "token_type": "Bearer",
-            "expires_in": token.expires_in - 1,
-            "ext_expires_in": token.expires_in - 1,
-            "access_token": token.text,
-        })
-    } else {
-        json!({
-            "token_type": "Bearer",
-            "expires_in": (token.expires_in - 1).to_string(),
-            "ext_expires_in": (token.expires_in - 1).to_string(),
-            "expires_on": token.expires_on.to_string(),
-            "not_before": (token.expires_on - token.expires_in).to_string(),
-            "resource": audience,
-            "access_token": token.text,
-        })
-    })
+    Ok(())
 }
 
 /// The audience a token is asked for: `scope` ends in `/.default` in version 2, `resource` names it

@@ -5,6 +5,7 @@
 //! managed-identity endpoint that App Service gives its instances; [`token`] signs and verifies.
 
 pub mod entra;
+pub mod federation;
 pub mod msi;
 pub mod token;
 
@@ -342,7 +343,7 @@ impl Identity {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::token::Audience;
     use super::*;
 
@@ -355,7 +356,7 @@ mod tests {
     }
 
     /// A directory in a temporary place, which is leaked: a test's process is short.
-    pub(super) async fn identity() -> Arc<Identity> {
+    pub(crate) async fn identity() -> Arc<Identity> {
         open(&Directory::at(tempfile::tempdir().expect("temp dir").keep())).await
     }
 

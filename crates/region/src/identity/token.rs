@@ -50,9 +50,11 @@ pub enum Audience {
     Redis,
     /// Application Insights' and Log Analytics' query APIs.
     LogAnalytics,
+    /// Entra itself: a token to be exchanged for one of a federated identity.
+    TokenExchange,
 }
 
-const AUDIENCES: [(Audience, &[&str]); 9] = [
+const AUDIENCES: [(Audience, &[&str]); 10] = [
     (
         Audience::ResourceManager,
         &["https://management.azure.com", "https://management.core.windows.net"],
@@ -68,6 +70,7 @@ const AUDIENCES: [(Audience, &[&str]); 9] = [
         Audience::LogAnalytics,
         &["https://api.loganalytics.io", "https://api.applicationinsights.io"],
     ),
+    (Audience::TokenExchange, &["api://AzureADTokenExchange"]),
 ];
 
 impl Audience {
@@ -75,6 +78,12 @@ impl Audience {
     /// part of the name in some clients and not in others.
     pub fn of(resource: &str) -> Option<Self> {
         let resource = resource.trim_end_matches('/');
+        // An account's own address is also the audience of its tokens.
+        if let Some(host) = resource.strip_prefix("https://")
+            && let Some((_, "blob.core.windows.net")) = host.split_once('.')
+        {
+            return Some(Self::Storage);
+        }
         AUDIENCES
             .iter()
             .find(|(_, names)| names.iter().any(|name| name.eq_ignore_ascii_case(resource)))

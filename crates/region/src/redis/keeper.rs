@@ -112,6 +112,8 @@ impl Keeper {
             running.service.exit().is_some()
                 || running.cache.databases != cache.databases
                 || running.cache.address != cache.address
+                || running.cache.host != cache.host
+                || running.cache.cluster != cache.cluster
         });
         if stale {
             self.status.send_modify(|status| status.state = State::Updating);
@@ -127,7 +129,7 @@ impl Keeper {
             let pem = self
                 .config
                 .authority
-                .issue_pem(&[cache.host_name().as_str()])
+                .issue_pem(&[cache.host.as_str()])
                 .map_err(|e| e.to_string())?;
             server::write_certificate(&self.dir, &pem, self.config.authority.ca_pem())
                 .map_err(io)?;
@@ -135,7 +137,11 @@ impl Keeper {
             let log = self.config.logs.join(format!("{}-redis.log", self.name));
             let service = Service::start(host, spec, &log).await?;
             self.running = Some(Running { service, cache: Arc::clone(cache) });
-            return self.connect().await?.version().await;
+            let mut client = self.connect().await?;
+            if cache.cluster {
+                own_every_slot(&mut client).await?;
+            }
+            return client.version().await;
         }
         let mut client = self.connect().await?;
         // Remembered only when all of it is done: a failure in between is made up for next time.
@@ -214,16 +220,25 @@ impl Keeper {
 
 /// Changes a running server: no client loses its connection, unless it may not have one now.
 async fn apply(client: &mut Client, cache: &Cache) -> Result<(), String> {
-    let port = if cache.plain { super::PLAIN_PORT } else { 0 }.to_string();
+    let (plain_port, tls_port) = (cache.plain_port.to_string(), cache.tls_port.to_string());
     for (name, value) in [
         ("maxmemory", cache.memory.to_string().as_str()),
         ("maxclients", cache.clients.to_string().as_str()),
         ("maxmemory-policy", cache.eviction.as_str()),
         ("notify-keyspace-events", cache.keyspace_events.as_str()),
         ("tls-protocols", server::protocols(cache)),
-        ("port", port.as_str()),
+        ("port", plain_port.as_str()),
+        ("tls-port", tls_port.as_str()),
     ] {
         client.command(&["CONFIG", "SET", name, value]).await?;
     }
     client.command(&["ACL", "LOAD"]).await.map(drop)
+}
+
+/// Gives a cluster of one its slots. It remembers them: asked again, it says so, and nothing changes.
+async fn own_every_slot(client: &mut Client) -> Result<(), String> {
+    match client.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await {
+        Err(error) if !error.contains("already busy") => Err(error),
+        _ => Ok(()),
+    }
 }

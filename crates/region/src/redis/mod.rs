@@ -1,5 +1,5 @@
-//! Azure Cache for Redis: real servers, one sandbox each, TLS on 6380, driven towards a plain
-//! description of what they should be.
+//! Azure Cache for Redis and Azure Managed Redis: real servers, one sandbox each, driven towards a
+//! plain description of what they should be.
 //!
 //! Layout of a cache's directory below `redis/`: `data` (the append-only file), `conf` (what we
 //! write, read-only to the server), `run` (the Unix socket that only core reaches).
@@ -23,10 +23,12 @@ pub use crate::postgres::Password;
 
 use crate::names::Names;
 
-/// The TLS port.
+/// The TLS port of Azure Cache for Redis.
 pub const TLS_PORT: u16 = 6380;
-/// The port without TLS, off unless asked for.
+/// Its port without TLS, off unless asked for.
 pub const PLAIN_PORT: u16 = 6379;
+/// The one port of Azure Managed Redis.
+pub const MANAGED_PORT: u16 = 10_000;
 const SETTLE: Duration = Duration::from_secs(60);
 const PATIENCE: u32 = 3;
 
@@ -35,10 +37,14 @@ const PATIENCE: u32 = 3;
 pub struct Cache {
     /// Its name, which is also its directory's.
     pub name: String,
+    /// Its public name, private here: `notes.redis.cache.windows.net`.
+    pub host: String,
     /// Its address in the private-endpoint subnet.
     pub address: Ipv4Addr,
     /// The primary and the secondary key: both are accepted at any time.
     pub keys: [Password; 2],
+    /// Whether keys are accepted at all (`accessKeysAuthentication`).
+    pub keys_accepted: bool,
     /// `maxmemory` in bytes.
     pub memory: u64,
     /// The number of logical databases. A change restarts the server.
@@ -51,19 +57,13 @@ pub struct Cache {
     pub keyspace_events: String,
     /// Whether TLS 1.2 is accepted besides 1.3.
     pub tls12: bool,
-    /// Whether 6379 without TLS is open as well.
-    pub plain: bool,
-}
-
-impl Cache {
-    /// Its public name, private here.
-    pub fn host_name(&self) -> String {
-        host_name(&self.name)
-    }
-}
-
-fn host_name(name: &str) -> String {
-    format!("{name}.redis.cache.windows.net")
+    /// The port with TLS; 0 is none.
+    pub tls_port: u16,
+    /// The port without TLS; 0 is none.
+    pub plain_port: u16,
+    /// Whether clients speak the cluster protocol (one node owns every slot). A change restarts the
+    /// server, which then has lost its keys: Azure does not allow it either.
+    pub cluster: bool,
 }
 
 /// What a cache is.
@@ -151,7 +151,7 @@ impl Redis {
     /// Says what a cache should be; returns at once.
     pub fn set(&self, cache: Cache) {
         let name = cache.name.clone();
-        self.config.names.set(&cache.host_name(), cache.address);
+        self.config.names.set(&cache.host, cache.address);
         let cache = Arc::new(cache);
         let mut caches = self.caches();
         if let Some(kept) = caches.get(&name) {
@@ -233,7 +233,13 @@ impl Redis {
 
     /// Stops a cache and deletes its data. Repeatable.
     pub async fn remove(&self, name: &str) {
-        self.config.names.remove(&host_name(name));
+        let described = self.caches().get(name).and_then(|kept| match &*kept.desired.borrow() {
+            Goal::Be(cache) => Some(cache.host.clone()),
+            Goal::Rest | Goal::Gone => None,
+        });
+        if let Some(host) = described {
+            self.config.names.remove(&host);
+        }
         if let Some(keeper) = self.end(name, Goal::Gone) {
             // A keeper that panicked has stopped too.
             let _ = keeper.await;

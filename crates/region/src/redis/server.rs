@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 use lazuli_gateway::IssuedPem;
 use lazuli_host::{Mount, Network, Spec, User};
 
-use super::{Cache, PLAIN_PORT, TLS_PORT};
+use super::Cache;
 use crate::service;
 
 /// The user that core itself comes as, through the Unix socket.
@@ -69,8 +69,8 @@ fn configuration(cache: &Cache) -> String {
         let _ = writeln!(text, "{name} \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
     };
     set("bind", &cache.address.to_string());
-    set("port", &if cache.plain { PLAIN_PORT } else { 0 }.to_string());
-    set("tls-port", &TLS_PORT.to_string());
+    set("port", &cache.plain_port.to_string());
+    set("tls-port", &cache.tls_port.to_string());
     set("tls-cert-file", &format!("{CONF}/server.crt"));
     set("tls-key-file", &format!("{CONF}/server.key"));
     set("tls-ca-cert-file", &format!("{CONF}/ca.crt"));
@@ -88,6 +88,14 @@ fn configuration(cache: &Cache) -> String {
     set("maxmemory-policy", &cache.eviction);
     set("notify-keyspace-events", &cache.keyspace_events);
     set("daemonize", "no");
+    if cache.cluster {
+        set("cluster-enabled", "yes");
+        // The bus's port follows from the port that is open.
+        set("tls-cluster", if cache.tls_port == 0 { "no" } else { "yes" });
+        set("cluster-announce-hostname", &cache.host);
+        set("cluster-preferred-endpoint-type", "hostname");
+        set("cluster-require-full-coverage", "no");
+    }
     // Azure's front end disconnects idle clients after ten minutes
     // (https://learn.microsoft.com/azure/azure-cache-for-redis/cache-best-practices-connection).
     set("timeout", "600");
@@ -103,8 +111,9 @@ pub(super) fn protocols(cache: &Cache) -> &'static str {
 /// Passwords as hashes: the file shows no key.
 fn users(cache: &Cache, ours: &str) -> String {
     let [primary, secondary] = &cache.keys;
+    let state = if cache.keys_accepted { "on" } else { "off" };
     let mut text = format!(
-        "user {OURS} on #{} ~* &* +@all\nuser default on #{} #{} ~* &* +@all",
+        "user {OURS} on #{} ~* &* +@all\nuser default {state} #{} #{} ~* &* +@all",
         hash(ours),
         hash(primary.expose()),
         hash(secondary.expose())
@@ -158,15 +167,19 @@ mod tests {
     fn cache() -> Cache {
         Cache {
             name: "notes-redis".to_owned(),
+            host: "notes-redis.redis.cache.windows.net".to_owned(),
             address: Ipv4Addr::new(10, 0, 2, 4),
             keys: [Password::new("one"), Password::new("two")],
+            keys_accepted: true,
             memory: 6 << 30,
             databases: 16,
             clients: 7500,
             eviction: "volatile-lru".to_owned(),
             keyspace_events: String::new(),
             tls12: true,
-            plain: false,
+            tls_port: 6380,
+            plain_port: 0,
+            cluster: false,
         }
     }
 
@@ -179,13 +192,15 @@ mod tests {
         );
         assert!(!text.contains("one ") && !text.contains("two "), "{text}");
         assert!(text.lines().last().is_some_and(|line| line.contains("-config")));
+        let off = users(&Cache { keys_accepted: false, ..cache() }, "ours");
+        assert!(off.contains("user default off "), "{off}");
     }
 
     #[test]
     fn no_port_without_tls_unless_asked_for() {
         let mut cache = cache();
         assert!(configuration(&cache).contains("\nport \"0\"\n"));
-        cache.plain = true;
+        cache.plain_port = 6379;
         assert!(configuration(&cache).contains("\nport \"6379\"\n"));
         cache.tls12 = false;
         assert!(configuration(&cache).contains("tls-protocols \"TLSv1.3\"\n"));

@@ -122,6 +122,34 @@ impl From<VaultError> for Refusal {
     }
 }
 
+/// Who asks, in Azure's words.
+fn described(principal: &Principal) -> String {
+    format!(
+        "Caller: appid={};oid={};iss=https://sts.windows.net/{}/",
+        principal.app_id, principal.object_id, principal.tenant_id
+    )
+}
+
+/// Whether the vault's network lets the caller in, before anything else is looked at.
+fn reachable(ask: &Ask<'_>, vault: &Resource, principal: &Principal) -> Result<(), Refusal> {
+    if ask.origin != Origin::Machine {
+        return Ok(());
+    }
+    network::admit(vault, ask.ip).map_err(|(inner, why)| {
+        let caller = described(principal);
+        let location = vault.text("/location").unwrap_or_default();
+        let vault = format!("Vault: {};location={location}", ask.vault);
+        Refusal::forbidden(inner, format!("{why}\r\n{caller}\r\n{vault}"))
+    })
+}
+
+/// Whether a version is one that the vault speaks: `7.0` to `7.6`, then dates
+/// (<https://learn.microsoft.com/rest/api/keyvault/secrets/operation-groups>).
+fn spoken(version: &str) -> bool {
+    let date = version.strip_suffix("-preview").unwrap_or(version);
+    version.starts_with("7.") || (date.len() == 10 && date.parse::<jiff::civil::Date>().is_ok())
+}
+
 impl Service for DataPlane {
     fn call(
         self: Arc<Self>,
@@ -216,6 +244,7 @@ impl DataPlane {
             )
         })?;
         let principal = self.authenticate(ask)?;
+        reachable(ask, &vault, &principal)?;
         let segments: Vec<&str> = ask.path.split('/').filter(|part| !part.is_empty()).collect();
         let operation = Operation::of(ask.method, &segments).ok_or_else(|| {
             Refusal::new(
@@ -291,23 +320,14 @@ impl DataPlane {
         principal: &Principal,
         operation: &Operation<'_>,
     ) -> Result<(), Refusal> {
-        if !ask.query.get("api-version").is_some_and(|version| version.starts_with('7')) {
+        if !ask.query.get("api-version").is_some_and(|version| spoken(version)) {
             return Err(Refusal::bad(
                 "AKV10002: The api-version query parameter is missing or not supported; this vault \
-                 speaks 7.0 and later.",
+                 speaks 7.0 and later, and the versions that are dates.",
             ));
         }
-        let caller = format!(
-            "Caller: appid={};oid={};iss=https://sts.windows.net/{}/",
-            principal.app_id, principal.object_id, principal.tenant_id
-        );
+        let caller = described(principal);
         let location = vault.text("/location").unwrap_or_default();
-        if ask.origin == Origin::Machine {
-            network::admit(vault, ask.ip).map_err(|(inner, why)| {
-                let vault = format!("Vault: {};location={location}", ask.vault);
-                Refusal::forbidden(inner, format!("{why}\r\n{caller}\r\n{vault}"))
-            })?;
-        }
         // Roles can be given on one secret alone.
         let scope = operation
             .secret

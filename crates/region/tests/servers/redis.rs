@@ -1,13 +1,14 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lazuli_region::redis::{Cache, Password, Redis};
+use lazuli_region::redis::{Cache, Password, Redis, TLS_PORT};
 
 use crate::{Outcome, World, expect, processes};
 
 fn cache() -> Cache {
     Cache {
         name: "notes-redis".to_owned(),
+        host: "notes-redis.redis.cache.windows.net".to_owned(),
         address: Ipv4Addr::new(10, 0, 2, 5),
         keys: [Password::new("primary-key"), Password::new("secondary-key")],
         memory: 6 << 30,
@@ -15,8 +16,11 @@ fn cache() -> Cache {
         clients: 7500,
         eviction: "volatile-lru".to_owned(),
         keyspace_events: String::new(),
+        keys_accepted: true,
         tls12: true,
-        plain: false,
+        tls_port: TLS_PORT,
+        plain_port: 0,
+        cluster: false,
     }
 }
 
@@ -91,7 +95,7 @@ pub(crate) async fn rotation(world: World) -> Outcome {
     let mut rotated = cache();
     rotated.keys[0] = Password::new("new-primary-key");
     rotated.eviction = String::from("allkeys-lfu");
-    rotated.plain = true;
+    rotated.plain_port = 6379;
     redis.set(rotated.clone());
     redis.settled("notes-redis").await?;
     expect(cli(&world, "primary-key", &["PING"]).await.is_err(), "the old key still works")?;

@@ -29,7 +29,7 @@ pub(super) struct Caches;
 
 const KIND: &str = "Microsoft.Cache/redis";
 /// Sealed [`Keys`], by resource.
-const KEYS: &str = "redis.keys";
+pub(super) const KEYS: &str = "redis.keys";
 
 const POLICIES: &[&str] = &[
     "volatile-lru",
@@ -65,7 +65,7 @@ const SCHEMA: Schema = Schema(&[
     schema::any("privateEndpointConnections").read_only(),
 ]);
 
-const WRITES: LongRunning = LongRunning {
+pub(super) const WRITES: LongRunning = LongRunning {
     created: StatusCode::CREATED,
     updated: StatusCode::OK,
     azure_async_operation: true,
@@ -74,10 +74,11 @@ const WRITES: LongRunning = LongRunning {
     results: "operationResults",
 };
 
+/// The two access keys of a cache or database, sealed in the store.
 #[derive(Serialize, Deserialize)]
-struct Keys {
-    primary: String,
-    secondary: String,
+pub(super) struct Keys {
+    pub(super) primary: String,
+    pub(super) secondary: String,
 }
 
 /// A new access key: 33 random bytes, 44 characters without padding, as Azure's are.
@@ -88,11 +89,11 @@ fn new_key() -> Result<String, ArmError> {
 }
 
 impl Keys {
-    fn new() -> Result<Self, ArmError> {
+    pub(super) fn new() -> Result<Self, ArmError> {
         Ok(Self { primary: new_key()?, secondary: new_key()? })
     }
 
-    fn load(context: &Context, id: &ResourceId) -> Result<Self, ArmError> {
+    pub(super) fn load(context: &Context, id: &ResourceId) -> Result<Self, ArmError> {
         let sealed = context
             .store
             .get_state(KEYS, id.key())
@@ -104,13 +105,32 @@ impl Keys {
         serde_json::from_slice(&open).map_err(|error| ArmError::internal(&error))
     }
 
-    fn store(&self, context: &Context, id: &ResourceId, batch: &mut Batch) -> Result<(), ArmError> {
+    pub(super) fn store(
+        &self,
+        context: &Context,
+        id: &ResourceId,
+        batch: &mut Batch,
+    ) -> Result<(), ArmError> {
         let bytes = serde_json::to_vec(self).map_err(|error| ArmError::internal(&error))?;
         batch.put_state(KEYS, id.key(), context.sealer.seal(id.key(), &bytes));
         Ok(())
     }
 
-    fn reply(&self) -> Reply {
+    /// Makes the key that `keyType` names anew.
+    pub(super) fn regenerate(&mut self, body: &Value) -> Result<(), ArmError> {
+        match body["keyType"].as_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("primary") => self.primary = new_key()?,
+            Some("secondary") => self.secondary = new_key()?,
+            _ => {
+                return Err(ArmError::invalid_content(
+                    "The value of 'keyType' must be Primary or Secondary",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn reply(&self) -> Reply {
         Reply::ok(json!({ "primaryKey": self.primary, "secondaryKey": self.secondary }))
     }
 }
@@ -139,11 +159,11 @@ fn size(sku: &Value) -> Option<(u64, u32, u32)> {
     }
 }
 
-fn caches(context: &Context) -> Option<&Arc<Redis>> {
+pub(super) fn caches(context: &Context) -> Option<&Arc<Redis>> {
     context.handle::<Arc<Redis>>()
 }
 
-fn failed(error: &RedisError) -> ArmError {
+pub(super) fn failed(error: &RedisError) -> ArmError {
     ArmError::new(StatusCode::INTERNAL_SERVER_ERROR, "CacheProvisioningFailed", error.to_string())
 }
 
@@ -156,6 +176,7 @@ fn described(context: &Context, resource: &Resource) -> Result<Cache, ArmError> 
     let configuration = &properties["redisConfiguration"];
     Ok(Cache {
         name: resource.id.name().to_ascii_lowercase(),
+        host: host(resource),
         address: context
             .addresses
             .of(resource.id.key(), Subnet::PrivateEndpoints)
@@ -170,8 +191,15 @@ fn described(context: &Context, resource: &Resource) -> Result<Cache, ArmError> 
             .unwrap_or_default()
             .to_owned(),
         tls12: true,
-        plain: properties["enableNonSslPort"] == true,
+        keys_accepted: true,
+        tls_port: TLS_PORT,
+        plain_port: if properties["enableNonSslPort"] == true { PLAIN_PORT } else { 0 },
+        cluster: false,
     })
+}
+
+fn host(resource: &Resource) -> String {
+    format!("{}.redis.cache.windows.net", resource.id.name().to_ascii_lowercase())
 }
 
 async fn apply(context: &Context, id: &ResourceId) -> Result<(), ArmError> {
@@ -206,7 +234,7 @@ impl ResourceType for Caches {
     fn not_acted_upon(&self) -> &'static [&'static str] {
         &[
             "publicNetworkAccess",
-            "redisVersion",
+            "redisVersion (the installed Redis runs)",
             "redisConfiguration.maxmemory-reserved",
             "redisConfiguration.maxfragmentationmemory-reserved",
             "replicasPerMaster",
@@ -299,21 +327,18 @@ impl ResourceType for Caches {
         Box::pin(apply(context, id))
     }
 
-    fn view(&self, context: &Context, resource: &Resource) -> Value {
+    fn view(&self, _: &Context, resource: &Resource) -> Value {
         let mut body = resource.body.clone();
-        let name = resource.id.name().to_ascii_lowercase();
-        let version =
-            caches(context).and_then(|redis| redis.status(&name)).and_then(|status| status.version);
         let properties = &mut body["properties"];
-        properties["hostName"] = json!(format!("{name}.redis.cache.windows.net"));
+        properties["hostName"] = json!(host(resource));
         properties["port"] = json!(PLAIN_PORT);
         properties["sslPort"] = json!(TLS_PORT);
         properties["accessKeys"] = Value::Null;
         properties["linkedServers"] = json!([]);
-        // What really runs, which need not be the version that was asked for.
-        if let Some(version) = version {
-            properties["redisVersion"] = json!(version);
-        }
+        // As Azure words it. A client that asked for 6 and reads 7 would want to put it right for ever;
+        // what really runs is in the region's log.
+        let major = properties["redisVersion"].as_str().unwrap_or("6").split('.').next();
+        properties["redisVersion"] = json!(format!("{}.0", major.unwrap_or("6")));
         if let Some((_, _, clients)) = size(&properties["sku"]) {
             properties["redisConfiguration"]["maxclients"] = json!(clients.to_string());
         }
@@ -362,15 +387,7 @@ impl ResourceType for Caches {
                 "listkeys" => Keys::load(context, id).map(|keys| keys.reply()),
                 "regeneratekey" => {
                     let mut keys = Keys::load(context, id)?;
-                    match call.body["keyType"].as_str().map(str::to_ascii_lowercase).as_deref() {
-                        Some("primary") => keys.primary = new_key()?,
-                        Some("secondary") => keys.secondary = new_key()?,
-                        _ => {
-                            return Err(ArmError::invalid_content(
-                                "The value of 'keyType' must be Primary or Secondary",
-                            ));
-                        }
-                    }
+                    keys.regenerate(&call.body)?;
                     let mut batch = Batch::new();
                     keys.store(context, id, &mut batch)?;
                     context.store.commit(batch).await?;

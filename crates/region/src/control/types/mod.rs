@@ -47,7 +47,14 @@ use super::{Context, error::ArmError};
 use crate::store::{Batch, Resource};
 
 mod cache_redis;
+mod cache_redis_enterprise;
+mod cache_redis_enterprise_databases;
+mod cache_redis_patch_schedules;
+mod cognitive_services_accounts;
 mod consumption_budgets;
+mod federated_identity_credentials;
+#[cfg(test)]
+mod fidelity_tests;
 mod insights_action_groups;
 mod insights_autoscale_settings;
 mod insights_components;
@@ -58,6 +65,7 @@ mod insights_scheduled_query_rules;
 pub(crate) mod key_vault_deleted_vaults;
 mod key_vault_secrets;
 mod key_vault_vaults;
+pub(crate) mod locks;
 mod managed_identities;
 mod network;
 mod network_interfaces;
@@ -81,21 +89,29 @@ pub(crate) mod role_assignments;
 mod role_definitions;
 #[cfg(test)]
 mod servers_tests;
+mod storage_accounts;
+mod storage_containers;
+mod storage_services;
 mod stored;
 mod subscriptions;
 mod web;
 mod web_actions;
+mod web_certificates;
 mod web_serverfarms;
 mod web_sites;
+mod web_static_sites;
 
 /// Every type and route of the region. One line each.
 pub(crate) fn register(types: &mut Registry) {
     subscriptions::register(types);
+    super::activity::register(types);
     providers::register(types);
     types.add(resource_groups::ResourceGroups);
     types.add(role_assignments::RoleAssignments);
     types.add(role_definitions::RoleDefinitions);
+    types.add(locks::Locks);
     types.add(managed_identities::UserAssignedIdentities);
+    types.add(federated_identity_credentials::Credentials);
     types.add(network_virtual_networks::VirtualNetworks);
     types.add(network_subnets::Subnets);
     types.add(network_security_groups::SecurityGroups);
@@ -115,6 +131,14 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(postgres_firewall_rules::FirewallRules);
     types.add(cache_redis::Caches);
     cache_redis::register(types);
+    types.add(cache_redis_patch_schedules::PATCH_SCHEDULES);
+    types.add(cache_redis_enterprise::Clusters);
+    types.add(cache_redis_enterprise_databases::Databases);
+    types.add(storage_accounts::Accounts);
+    storage_accounts::register(types);
+    types.add(storage_services::BLOB);
+    types.add(storage_services::FILE);
+    types.add(storage_containers::Containers);
     types.add(key_vault_vaults::KeyVaults);
     key_vault_vaults::register(types);
     types.add(key_vault_secrets::Secrets);
@@ -129,7 +153,13 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(insights_autoscale_settings::AUTOSCALE_SETTINGS);
     types.add(insights_diagnostic_settings::DIAGNOSTIC_SETTINGS);
     types.add(consumption_budgets::BUDGETS);
+    types.add(cognitive_services_accounts::Accounts);
+    cognitive_services_accounts::register(types);
+    types.add(cognitive_services_accounts::Deployments);
     web::register(types);
+    types.add(web_static_sites::StaticSites);
+    types.add(web_static_sites::LinkedBackends);
+    types.add(web_certificates::Certificates);
 }
 
 /// Sets every stored database server and cache going, without waiting for any: they take longer than
@@ -137,6 +167,7 @@ pub(crate) fn register(types: &mut Registry) {
 pub(crate) fn resume_servers(context: &Context) {
     postgres_flexible_servers::resume(context);
     cache_redis::resume(context);
+    cache_redis_enterprise_databases::resume(context);
 }
 
 /// Where resources of a type live.

@@ -1,5 +1,5 @@
-//! `Microsoft.Network/privateEndpoints`: an address in the private-endpoint subnet at which a vault
-//! answers, and the name that leads to it
+//! `Microsoft.Network/privateEndpoints`: an address in the private-endpoint subnet at which a vault or a
+//! storage account answers, and the name that leads to it
 //! (<https://learn.microsoft.com/rest/api/virtualnetwork/private-endpoints>).
 
 use std::{
@@ -62,15 +62,26 @@ pub(super) fn target(body: &Value) -> Option<(ResourceId, &'static str, String)>
     let id = connection["properties"]["privateLinkServiceId"].as_str()?;
     let id = ResourceId::parse(id).ok()?;
     let (_, group, suffix) = TARGETS.iter().find(|(kind, _, _)| id.is(kind))?;
-    let name = format!("{}.{suffix}", id.name().to_ascii_lowercase());
+    let mut name = format!("{}.{suffix}", id.name().to_ascii_lowercase());
+    if id.is("Microsoft.Cache/redisEnterprise")
+        && let Some(location) = body["location"].as_str()
+    {
+        // The one service whose names hold their location; the endpoint's is the same.
+        name = format!("{}.{location}.{suffix}", id.name().to_ascii_lowercase());
+    }
     Some((id, *group, name))
+}
+
+/// Whether the gateway answers for a resource, at whatever address its endpoint has.
+fn by_the_gateway(target: &ResourceId) -> bool {
+    target.is("Microsoft.KeyVault/vaults") || target.is("Microsoft.Storage/storageAccounts")
 }
 
 /// The address of an endpoint. What it leads to may have one of its own already (a Redis server
 /// listens by itself): then that is the endpoint's.
 fn address(context: &Context, resource: &Resource) -> Option<Ipv4Addr> {
     let (target, _, name) = target(&resource.body)?;
-    if !target.is("Microsoft.KeyVault/vaults")
+    if !by_the_gateway(&target)
         && let Some(own) = context.names.get(&name)
     {
         return Some(own);
@@ -204,7 +215,7 @@ impl ResourceType for PrivateEndpoints {
         Box::pin(async move {
             let Some(resource) = context.store.get(id) else { return Ok(()) };
             let Some((target, _, name)) = target(&resource.body) else { return Ok(()) };
-            if !target.is("Microsoft.KeyVault/vaults") {
+            if !by_the_gateway(&target) {
                 return Ok(());
             }
             let Some(address) = address(context, &resource) else { return Ok(()) };
@@ -248,7 +259,7 @@ impl ResourceType for PrivateEndpoints {
     ) -> BoxFuture<'a, Result<(), ArmError>> {
         Box::pin(async move {
             let Some((target, _, name)) = target(&resource.body) else { return Ok(()) };
-            if !target.is("Microsoft.KeyVault/vaults") {
+            if !by_the_gateway(&target) {
                 return Ok(());
             }
             if let Some(address) = address(context, resource) {
@@ -311,7 +322,7 @@ pub(super) fn interface_view(context: &Context, endpoint: &Resource) -> Value {
     })
 }
 
-/// Serves a vault's TLS at its private address. A listener outlives its address harmlessly: it is
+/// Serves TLS at a private address. A listener outlives its address harmlessly: it is
 /// found again when the address comes back.
 fn listen(context: &Context, address: Ipv4Addr) -> Result<(), ArmError> {
     let Some(gateway) = &context.gateway else { return Ok(()) };

@@ -269,6 +269,8 @@ impl ResourceType for FlexibleServers {
             Some(State::Failed(_)) => "Inaccessible",
         };
         let properties = &mut body["properties"];
+        // A server's state is all that Azure shows of its making.
+        properties.as_object_mut().map(|map| map.shift_remove("provisioningState"));
         properties["state"] = json!(state);
         properties["fullyQualifiedDomainName"] =
             json!(format!("{name}.postgres.database.azure.com"));

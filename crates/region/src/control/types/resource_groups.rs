@@ -79,7 +79,7 @@ impl ResourceType for ResourceGroups {
 }
 
 /// Deletes everything in the group. A resource that another one still needs is refused at first and
-/// deleted in a later round.
+/// deleted in a later round; one that its own children keep (a DNS zone with links) goes after them.
 async fn empty(context: &Arc<Context>, group: &ResourceId) -> Result<(), ArmError> {
     loop {
         let resources: Vec<_> = context
@@ -91,6 +91,17 @@ async fn empty(context: &Arc<Context>, group: &ResourceId) -> Result<(), ArmErro
         let mut refused = None;
         let mut progress = false;
         for resource in &resources {
+            if operation::remove(context, &resource.id).await.is_ok() {
+                progress = true;
+                continue;
+            }
+            let mut below = context.store.list_below(&resource.id);
+            below.sort_by_key(|child| std::cmp::Reverse(child.id.key().matches('/').count()));
+            for child in below {
+                if operation::remove(context, &child.id).await.is_ok() {
+                    progress = true;
+                }
+            }
             match operation::remove(context, &resource.id).await {
                 Ok(()) => progress = true,
                 Err(error) => refused = Some(error),

@@ -12,10 +12,10 @@ use super::{Method, Placement, Query, ResourceType, Write};
 use crate::{
     control::{
         Context,
-        authorization::Permission,
+        authorization::{self, Permission},
         error::ArmError,
         filter::Filter,
-        roles::{self, Role},
+        roles,
         schema::{self, Schema},
     },
     store::{Batch, Resource, StoreError},
@@ -88,7 +88,16 @@ impl ResourceType for RoleAssignments {
         let mut body = SCHEMA.apply(write)?;
         let properties = &mut body["properties"];
         let wanted = properties["roleDefinitionId"].as_str().unwrap_or_default().to_owned();
-        let role = wanted.rsplit('/').next().and_then(roles::find).ok_or_else(|| {
+        let role_id = last(&wanted).to_ascii_lowercase();
+        let writes = Permission::DataAction("Microsoft.KeyVault/vaults/secrets/setSecret/action");
+        let found = match roles::find(&role_id) {
+            Some(role) => Some((role.name.to_owned(), role.grants(writes))),
+            None => authorization::custom(&context.store, &role_id).map(|role| {
+                let name = role.text("/properties/roleName").unwrap_or_default().to_owned();
+                (name, roles::custom_grants(&role.properties()["permissions"], writes))
+            }),
+        };
+        let (role_name, writes_secrets) = found.ok_or_else(|| {
             ArmError::bad_request(
                 "RoleDefinitionDoesNotExist",
                 format!(
@@ -106,7 +115,19 @@ impl ResourceType for RoleAssignments {
                 ),
             ));
         }
-        refuse_officer(context, role, &principal)?;
+        // A client that says what the principal is may be ahead of the directory.
+        let told = write.body["properties"]["principalType"].is_string();
+        if write.creates() && !told && !context.identity.exists(&principal) {
+            return Err(ArmError::bad_request(
+                "PrincipalNotFound",
+                format!(
+                    "Principal {} does not exist in the directory {}. Check that you have the correct principal ID. If you are creating this principal and then immediately assigning a role, this error might be related to a replication delay. In this case, set the role assignment principalType property to a value, such as ServicePrincipal, User, or Group.",
+                    principal.replace('-', ""),
+                    context.tenancy.tenant_id
+                ),
+            ));
+        }
+        refuse_officer(context, &role_name, writes_secrets, &principal)?;
         if let Some(existing) = write.existing {
             let same = |pointer: &str, value: &str| {
                 existing
@@ -124,7 +145,9 @@ impl ResourceType for RoleAssignments {
             }
         } else if let Some(twin) = context.store.role_assignments(&scope).iter().find(|one| {
             one.text("/properties/principalId").is_some_and(|p| p.eq_ignore_ascii_case(&principal))
-                && one.text("/properties/roleDefinitionId").is_some_and(|r| last(r) == role.id)
+                && one
+                    .text("/properties/roleDefinitionId")
+                    .is_some_and(|r| last(r).eq_ignore_ascii_case(&role_id))
         }) {
             return Err(ArmError::conflict(
                 "RoleAssignmentExists",
@@ -176,21 +199,24 @@ impl ResourceType for RoleAssignments {
 
 /// The standard's rule, which Azure would enforce by a policy of the subscription: what an app runs as
 /// reads secrets and no more (*Access Control*: never Key Vault Secrets Officer for an application).
-fn refuse_officer(context: &Context, role: &Role, principal: &str) -> Result<(), ArmError> {
-    let writes = Permission::DataAction("Microsoft.KeyVault/vaults/secrets/setSecret/action");
+fn refuse_officer(
+    context: &Context,
+    role: &str,
+    writes: bool,
+    principal: &str,
+) -> Result<(), ArmError> {
     let site = context.identity.owner(principal);
     let Some(site) = site.filter(|id| id.kind().starts_with("Microsoft.Web/sites")) else {
         return Ok(());
     };
-    if !role.grants(writes) {
+    if !writes {
         return Ok(());
     }
     Err(ArmError::new(
         http::StatusCode::FORBIDDEN,
         "RequestDisallowedByPolicy",
         format!(
-            "The role {} was disallowed by policy: {principal} is the identity of {site}, and an application's identity may only read secrets. Assign Key Vault Secrets User instead.",
-            role.name
+            "The role {role} was disallowed by policy: {principal} is the identity of {site}, and an application's identity may only read secrets. Assign Key Vault Secrets User instead."
         ),
     ))
 }

@@ -1,4 +1,4 @@
-//! `Microsoft.Authorization/roleDefinitions`: the built-in roles
+//! `Microsoft.Authorization/roleDefinitions`: the built-in roles, and custom ones
 //! (<https://learn.microsoft.com/rest/api/authorization/role-definitions>).
 
 use std::sync::Arc;
@@ -6,20 +6,34 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use lazuli_azure::ResourceId;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{Placement, Query, ResourceType, Write};
 use crate::{
     control::{
-        Context,
+        Context, authorization,
         error::ArmError,
         filter::Filter,
         roles::{self, Role},
+        schema::{self, Schema},
     },
     store::{Batch, Resource},
 };
 
 /// Role definitions.
 pub(super) struct RoleDefinitions;
+
+const SCHEMA: Schema = Schema(&[
+    schema::text("roleName").required(),
+    schema::text("description").or_text(""),
+    schema::array("permissions").required(),
+    schema::array("assignableScopes").required(),
+    schema::text("type").read_only(),
+    schema::text("createdOn").read_only(),
+    schema::text("createdBy").read_only(),
+    schema::text("updatedOn").read_only(),
+    schema::text("updatedBy").read_only(),
+]);
 
 fn resource(context: &Context, role: &Role) -> Option<Arc<Resource>> {
     // Wherever it was asked for: a built-in role lies in the subscription.
@@ -60,14 +74,105 @@ impl ResourceType for RoleDefinitions {
         false
     }
 
-    fn desired(&self, _: &Context, _: &Write<'_>, _: &mut Batch) -> Result<Value, ArmError> {
-        Err(ArmError::not_implemented(
-            "This region has Azure's built-in roles; it takes no custom ones.",
-        ))
+    fn check_name(&self, name: &str) -> Result<(), ArmError> {
+        Uuid::parse_str(name).map(|_| ()).map_err(|_| {
+            ArmError::bad_request(
+                "InvalidRoleDefinitionId",
+                format!("The role definition ID '{name}' is not valid. The role definition ID must be a GUID."),
+            )
+        })
+    }
+
+    fn desired(
+        &self,
+        context: &Context,
+        write: &Write<'_>,
+        _: &mut Batch,
+    ) -> Result<Value, ArmError> {
+        let refused = |message: String| ArmError::bad_request("RoleDefinitionInvalid", message);
+        if roles::find(write.id.name()).is_some() {
+            return Err(refused("A built-in role cannot be changed.".into()));
+        }
+        let mut body = SCHEMA.apply(write)?;
+        let properties = &mut body["properties"];
+        let name = properties["roleName"].as_str().unwrap_or_default().to_owned();
+        let scopes = properties["assignableScopes"].as_array().cloned().unwrap_or_default();
+        if scopes.is_empty()
+            || !scopes.iter().all(|s| s.as_str().is_some_and(|s| ResourceId::parse(s).is_ok()))
+        {
+            return Err(ArmError::bad_request(
+                "MissingAssignableScopes",
+                "A custom role needs at least one assignable scope: a subscription or a resource group.",
+            ));
+        }
+        let lists = ["actions", "notActions", "dataActions", "notDataActions"];
+        for entry in properties["permissions"].as_array_mut().into_iter().flatten() {
+            for list in lists {
+                let texts = entry[list].as_array().is_some_and(|l| l.iter().all(Value::is_string));
+                if entry[list].is_null() {
+                    entry[list] = json!([]);
+                } else if !texts {
+                    return Err(ArmError::invalid_content(format!(
+                        "'properties.permissions[].{list}' must be a list of strings"
+                    )));
+                }
+            }
+        }
+        let twin = roles::BUILT_IN.iter().any(|role| role.name.eq_ignore_ascii_case(&name))
+            || context.store.list(self.kind(), &ResourceId::root()).iter().any(|other| {
+                other.id != *write.id
+                    && other
+                        .text("/properties/roleName")
+                        .is_some_and(|other| other.eq_ignore_ascii_case(&name))
+            });
+        if twin {
+            return Err(ArmError::conflict(
+                "RoleDefinitionWithSameNameExists",
+                format!(
+                    "A custom role with the same name already exists in this directory. Use a different name than '{name}'."
+                ),
+            ));
+        }
+        let now = json!(Timestamp::now());
+        properties["type"] = json!("CustomRole");
+        if write.creates() {
+            properties["createdOn"] = now.clone();
+            properties["createdBy"] = json!(write.caller.object_id);
+        }
+        properties["updatedOn"] = now;
+        properties["updatedBy"] = json!(write.caller.object_id);
+        Ok(body)
+    }
+
+    fn deletable(
+        &self,
+        context: &Context,
+        resource: &Resource,
+        _: &mut Batch,
+    ) -> Result<(), ArmError> {
+        let assigned = context
+            .store
+            .list("Microsoft.Authorization/roleAssignments", &ResourceId::root())
+            .iter()
+            .any(|one| {
+                one.text("/properties/roleDefinitionId")
+                    .and_then(|id| id.rsplit('/').next())
+                    .is_some_and(|role| role.eq_ignore_ascii_case(resource.id.name()))
+            });
+        if assigned {
+            return Err(ArmError::bad_request(
+                "RoleDefinitionHasAssignments",
+                "There are existing role assignments referencing role (code: RoleDefinitionHasAssignments)",
+            ));
+        }
+        Ok(())
     }
 
     fn find(&self, context: &Context, id: &ResourceId) -> Option<Arc<Resource>> {
-        resource(context, roles::find(id.name())?)
+        match roles::find(id.name()) {
+            Some(role) => resource(context, role),
+            None => authorization::custom(&context.store, id.name()),
+        }
     }
 
     fn list(
@@ -77,6 +182,15 @@ impl ResourceType for RoleDefinitions {
         query: &Query,
     ) -> Result<Vec<Arc<Resource>>, ArmError> {
         let filter = Filter::parse(query.get("$filter"))?;
+        let custom = context.store.list(self.kind(), &ResourceId::root());
+        let custom = custom.into_iter().filter(|role| {
+            filter.holds(|field| match field.to_ascii_lowercase().as_str() {
+                "rolename" => role.text("/properties/roleName").map(ToOwned::to_owned),
+                "type" => Some("CustomRole".to_owned()),
+                "atscope" => Some(String::new()),
+                _ => None,
+            })
+        });
         Ok(roles::BUILT_IN
             .iter()
             .filter(|role| {
@@ -89,6 +203,7 @@ impl ResourceType for RoleDefinitions {
                 })
             })
             .filter_map(|role| resource(context, role))
+            .chain(custom)
             .collect())
     }
 }

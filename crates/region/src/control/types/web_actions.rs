@@ -239,6 +239,14 @@ impl Asked<'_> {
                     settings::publishing_user(&self.key), self.record.publishing_password, self.key.scm_host_name()
                 ),
             })))),
+            // Terraform's provider follows the list by a read. No password is in it.
+            ["publishingcredentials"] if get => {
+                Ok(Reply::ok(self.document("publishingcredentials", json!({
+                    "name": null,
+                    "publishingUserName": settings::publishing_user(&self.key),
+                    "scmUri": format!("https://{}", self.key.scm_host_name()),
+                }))))
+            }
             ["azurestorageaccounts", "list"] | ["azurestorageaccounts"] if post || get => {
                 Ok(Reply::ok(self.document("azurestorageaccounts", json!({}))))
             }

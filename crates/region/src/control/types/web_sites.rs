@@ -418,7 +418,9 @@ pub(super) fn read_config(
                 if let Some((_, default)) = render::CONFIG.iter().find(|(known, _)| known == name) {
                     check_kind(&format!("siteConfig.{name}"), *default, value)?;
                 }
-                if value.is_null() {
+                // Terraform's provider writes "no particular suite" so; it is read back as null.
+                let unset = value.is_null() || (name == "minTlsCipherSuite" && value == "");
+                if unset {
                     record.config.shift_remove(name);
                 } else {
                     record.config.insert(name.clone(), value.clone());
@@ -499,6 +501,8 @@ pub(super) fn view(context: &Context, resource: &Resource) -> Value {
     };
     let Some(record) = app.records.slot(&key) else { return resource.body.clone() };
     let mut body = render::body(&key, &record);
+    // A slot is called `notes/staging`.
+    body["name"] = json!(resource.id.full_name());
     if record.running && record.deployment.is_some() && app.failure(&key).is_some() {
         body["properties"]["availabilityState"] = json!("Limited");
         body["properties"]["runtimeAvailabilityState"] = json!("Degraded");

@@ -1,4 +1,5 @@
-"""Redis as the standard divides it: one database a purpose.
+"""Redis as the standard divides it: one database a purpose. Azure Managed Redis has one database for
+everything: there the purpose is in the keys alone, where it always is as well.
 
 Keys also carry the environment, because both slots may share one Redis: a task queued by the staging
 slot must not reach production's worker, which has another database.
@@ -29,7 +30,9 @@ STATE_TTL = 4 * HOUR
 def url(database: Database) -> str:
     base = settings().redis_url.get_secret_value()
     scheme, _, rest = base.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}/{database.value}"
+    server = rest.partition("/")[0]
+    managed = ".redis.azure.net:" in f"{server}:"
+    return f"{scheme}://{server}/{0 if managed else database.value}"
 
 
 @lru_cache
