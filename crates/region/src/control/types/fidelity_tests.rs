@@ -27,7 +27,9 @@ fn page() -> String {
             .map(|entry| {
                 // A property is code, a remark about it is not.
                 let (name, remark) = entry.split_once(' ').unwrap_or((entry, ""));
-                let plain = name.starts_with('(') || name.contains(',') || name.ends_with(':');
+                let plain = name.starts_with('(')
+                    || name.contains(',')
+                    || !(remark.is_empty() || remark.starts_with('('));
                 match (plain, remark) {
                     (true, _) => (*entry).to_owned(),
                     (false, "") => format!("`{name}`"),
