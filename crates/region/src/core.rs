@@ -27,9 +27,11 @@ use crate::control::activity::Activity;
 use crate::control::{self, Context, Control, Parts};
 use crate::directory::Directory;
 use crate::identity::entra::{self, Entra};
+use crate::identity::graph::{self, Graph};
 use crate::identity::{Identity, msi};
 use crate::names::{Addresses, Names};
 use crate::postgres::{self, Postgres};
+use crate::quiet::{self, Quiet};
 use crate::redis::{self, Redis};
 use crate::seal::{Sealer, write_private};
 use crate::storage::Storage;
@@ -183,11 +185,17 @@ impl Assembled {
         control::types::resume_servers(control.context());
 
         let entra: Arc<dyn Service> = Entra::new(identity.clone());
+        let graph: Arc<dyn Service> = Graph::new(identity.clone());
+        let quiet: Arc<dyn Service> = Arc::new(Quiet);
         let manager: Arc<dyn Service> = control.clone();
         gateway.update(|table| {
             table.insert(control::HOST, Target::Service(manager.clone()));
             for name in [entra::HOST, "login.windows.net", "login.microsoft.com"] {
                 table.insert(name, Target::Service(entra.clone()));
+            }
+            table.insert(graph::HOST, Target::Service(graph.clone()));
+            for name in quiet::HOSTS {
+                table.insert(name, Target::Service(quiet.clone()));
             }
         });
         serve_inside(&host, &gateway, &identity).await?;

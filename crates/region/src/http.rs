@@ -74,6 +74,14 @@ pub fn status(status: StatusCode) -> Response<Bytes> {
     response
 }
 
+/// An answer in another format.
+pub fn text(status: StatusCode, content_type: &'static str, text: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
 /// A JSON answer.
 pub fn json(status: StatusCode, body: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(serde_json::to_vec(body).unwrap_or_default()));

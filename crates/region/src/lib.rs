@@ -10,6 +10,7 @@ pub mod http;
 pub mod identity;
 pub mod names;
 pub mod postgres;
+mod quiet;
 pub mod redis;
 pub mod seal;
 mod service;

@@ -53,10 +53,10 @@ pub struct Rbac {
 
 impl Authorize for Rbac {
     fn bearer(&self, token: &str, slot: &SlotKey) -> Result<String, Denied> {
-        let principal = self
-            .identity
-            .verify(token, Audience::ResourceManager)
-            .map_err(|_| Denied::Unauthenticated)?;
+        let principal = [Audience::AppService, Audience::ResourceManager]
+            .into_iter()
+            .find_map(|audience| self.identity.verify(token, audience).ok())
+            .ok_or(Denied::Unauthenticated)?;
         let scope = resource_id(slot).map_err(|_| Denied::Forbidden)?;
         // What Kudu asks for: learn.microsoft.com/azure/app-service/resources-kudu#rbac-permissions-required-to-access-kudu
         let permission = Permission::Action("Microsoft.Web/sites/publish/action");

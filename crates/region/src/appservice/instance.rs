@@ -47,6 +47,13 @@ pub enum Kind {
         /// Variables of one run.
         env: Vec<(String, String)>,
     },
+    /// One command beside the application.
+    Command {
+        /// What `bash -c` runs.
+        command: String,
+        /// Where, `/home/site/wwwroot`.
+        dir: PathBuf,
+    },
 }
 
 /// A running program. Dropped, it is killed.

@@ -8,6 +8,7 @@
 
 pub mod adapters;
 pub mod build;
+pub mod commands;
 pub mod content;
 pub mod deployments;
 pub mod health;

@@ -149,6 +149,9 @@ impl Runtime for SandboxRuntime {
                 Kind::Job { dir, script, arguments, env, .. } => {
                     (job_command(script, arguments), Path::new(WWWROOT).join(dir), env.clone())
                 }
+                Kind::Command { command, dir } => {
+                    (format!("exec bash -c {}", quoted(command)), dir.clone(), Vec::new())
+                }
             };
             let choice = self.pythons.choose(&launch.python).await.map_err(StartError::NoPython)?;
             let home = self.layout.make_volume(&launch.volume).map_err(|error| machine(&error))?;
@@ -316,18 +319,22 @@ fn is_module(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
+/// One word to the shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// A job's script with its arguments, each quoted; scripts need no executable bit.
 fn job_command(script: &str, arguments: &[String]) -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let interpreter = match Path::new(script).extension().and_then(|extension| extension.to_str()) {
         Some("py") => "exec python3 ",
         // Kudu runs scripts with bash: <https://learn.microsoft.com/azure/app-service/webjobs-create>
         Some("sh" | _) | None => "exec bash ",
     };
-    let mut command = format!("{interpreter}{}", quote(&format!("./{script}")));
+    let mut command = format!("{interpreter}{}", quoted(&format!("./{script}")));
     for argument in arguments {
         command.push(' ');
-        command.push_str(&quote(argument));
+        command.push_str(&quoted(argument));
     }
     command
 }

@@ -103,8 +103,11 @@ impl Control {
             }
             reply
         });
-        let mut response = match &reply.body {
-            Some(body) if !head => plain::json(reply.status, body),
+        let mut response = match (&reply.body, reply.text) {
+            (Some(body), _) if !head => plain::json(reply.status, body),
+            (None, Some((content_type, text))) if !head => {
+                plain::text(reply.status, content_type, text)
+            }
             _ => plain::status(reply.status),
         };
         let headers = response.headers_mut();
@@ -156,10 +159,12 @@ impl Request_<'_> {
     ) -> Result<Reply, ArmError> {
         let caller = authenticate(context, request.headers())?;
         let (parts, body) = request.into_parts();
-        let segments = plain::segments(&parts.uri).filter(|s| s.iter().all(|s| !s.is_empty()));
-        let segments = segments.ok_or_else(|| {
+        let mut segments = plain::segments(&parts.uri).ok_or_else(|| {
             ArmError::bad_request("InvalidRequestUri", "The request URI is not valid.")
         })?;
+        // `az resource` leaves the place of a parent empty (`Microsoft.Web//sites/notes`), and Resource
+        // Manager reads over it.
+        segments.retain(|segment| !segment.is_empty());
         let query = Query(plain::query(&parts.uri));
         let api_version = api_version(&query)?;
         let lower: Vec<String> = segments.iter().map(|s| s.to_ascii_lowercase()).collect();
@@ -325,7 +330,10 @@ impl Request_<'_> {
             registry.get(id.kind()).filter(|_| !action.is_empty() && foreign.is_none())
         else {
             // `{namespace}/{type}/{name}/{type}/{name}`: the names are not part of the type.
-            let mut parts = foreign.unwrap_or(&action).split('/');
+            let mut parts = foreign
+                .or_else(|| action.rsplit_once("/providers/").map(|(_, below)| below))
+                .unwrap_or(&action)
+                .split('/');
             let namespace = parts.next().unwrap_or_default().to_owned();
             let kinds: Vec<&str> = parts.step_by(2).collect();
             return Err(ArmError::invalid_type(&format!("{namespace}/{}", kinds.join("/"))));

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::http::{Method, Request, Response, StatusCode};
-use aws_lc_rs::constant_time;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Identity;
+use super::applications::Presented;
 use super::token::{self, Audience, Subject};
 use crate::http::{self, Whole};
 
@@ -371,25 +371,30 @@ fn by_secret(
              'client_secret'.",
         )
     })?;
-    let deployer = identity.deployer();
-    let right = object_id == deployer.object_id
-        && constant_time::verify_slices_are_equal(
-            secret.as_bytes(),
-            deployer.client_secret.as_bytes(),
-        )
-        .is_ok();
-    if !right {
-        return Err(Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "invalid_client",
-            7_000_215,
-            format!(
-                "Invalid client secret provided. Ensure the secret being sent in the request is \
-                 the client secret value, not the client secret ID, for a secret added to app \
-                 '{client_id}'."
-            ),
-        )
-        .into());
+    match identity.presented(client_id, secret) {
+        Presented::Right => {}
+        Presented::Wrong => {
+            return Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                7_000_215,
+                format!(
+                    "Invalid client secret provided. Ensure the secret being sent in the request is \
+                     the client secret value, not the client secret ID, for a secret added to app \
+                     '{client_id}'."
+                ),
+            )
+            .into());
+        }
+        Presented::Expired => {
+            return Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                7_000_222,
+                format!("The provided client secret keys for app '{client_id}' are expired."),
+            )
+            .into());
+        }
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! Entra ID of one tenant: applications and managed identities, the tokens they get, and who a
 //! token belongs to.
 //!
-//! [`Identity`] is the directory; [`entra`] answers `login.microsoftonline.com`; [`msi`] is the
+//! [`Identity`] is the directory; [`entra`] answers `login.microsoftonline.com`, [`graph`]
+//! `graph.microsoft.com`; [`msi`] is the
 //! managed-identity endpoint that App Service gives its instances; [`token`] signs and verifies.
 
+mod applications;
 pub mod entra;
 pub mod federation;
+pub mod graph;
 pub mod msi;
 pub mod token;
 

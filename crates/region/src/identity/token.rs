@@ -32,8 +32,10 @@ const MAX_TOKEN: usize = 16 * 1024;
 /// A service that tokens are meant for. Each goes by several names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Resource Manager; also what SCM (Kudu) takes.
+    /// Resource Manager; SCM (Kudu) takes it too.
     ResourceManager,
+    /// App Service's SCM (Kudu): what `az` asks a token for.
+    AppService,
     /// Key Vault's data plane.
     KeyVault,
     /// Microsoft Graph.
@@ -59,6 +61,7 @@ const AUDIENCES: [(Audience, &[&str]); 10] = [
         Audience::ResourceManager,
         &["https://management.azure.com", "https://management.core.windows.net"],
     ),
+    (Audience::AppService, &["https://appservice.azure.com"]),
     (Audience::KeyVault, &["https://vault.azure.net"]),
     (Audience::Graph, &["https://graph.microsoft.com", "https://graph.windows.net"]),
     (Audience::Storage, &["https://storage.azure.com"]),

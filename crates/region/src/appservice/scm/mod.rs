@@ -2,6 +2,7 @@
 //!
 //! <https://github.com/projectkudu/kudu/wiki/REST-API>
 
+mod command;
 mod deployments;
 mod logs;
 mod settings;
@@ -127,10 +128,18 @@ impl Scm {
             (&Method::GET, ["api", "deployments", _, "log", _]) => {
                 deployments::log(&call, parts[2], Some(parts[4]))
             }
+            (&Method::POST, ["api", "command"]) => command::run(call).await,
+            (&Method::GET, ["appservicetunnel", "tunnel.ashx"])
+                if call.query("GetStatus").is_some() =>
+            {
+                Ok(command::tunnel_status(&call))
+            }
             (&Method::GET, ["api", "isdeploying"]) => Ok(deployments::is_deploying(&call)),
             (&Method::GET, ["api", "logstream", ..] | ["logstream", ..]) => logs::stream(&call),
             (&Method::GET, ["api", "logs", "docker"]) => logs::list(&call),
-            (&Method::GET, ["api", "logs", "docker", "zip"]) => logs::zip(&call).await,
+            (&Method::GET, ["api", "logs", "docker", "zip"] | ["dump"] | ["api", "dump"]) => {
+                logs::zip(&call).await
+            }
             (&Method::GET, ["api", "vfs", "logfiles", _]) => logs::file(&call, parts[3]),
             (&Method::GET, ["api", "settings"]) => Ok(settings::list(&call)),
             (&Method::GET, ["api", "settings", _]) => settings::get(&call, parts[2]),

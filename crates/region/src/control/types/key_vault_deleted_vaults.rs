@@ -88,6 +88,13 @@ pub(super) fn register(types: &mut Registry) {
         Some("Microsoft.KeyVault/deletedVaults/read"),
         list,
     );
+    // `az keyvault list-deleted` asks for both; there are no managed HSMs here, so none is deleted.
+    types.route(
+        Verb::GET,
+        "/subscriptions/{}/providers/microsoft.keyvault/deletedmanagedhsms",
+        Some("Microsoft.KeyVault/deletedManagedHsms/read"),
+        no_hsms,
+    );
     types.route(
         Verb::GET,
         "/subscriptions/{}/providers/microsoft.keyvault/locations/{}/deletedvaults/{}",
@@ -116,6 +123,10 @@ fn list<'a>(
             .collect();
         router::page(&call.segments, &call.query, call.api_version, all)
     })
+}
+
+fn no_hsms<'a>(_: &'a Arc<Context>, _: &'a Call<'a>) -> BoxFuture<'a, Result<Reply, ArmError>> {
+    Box::pin(async { Ok(Reply::ok(json!({ "value": [] }))) })
 }
 
 fn named(context: &Context, call: &Call<'_>) -> Result<DeletedVault, ArmError> {

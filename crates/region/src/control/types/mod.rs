@@ -79,6 +79,7 @@ mod network_subnets;
 mod network_virtual_network_links;
 mod network_virtual_networks;
 mod operational_insights_workspaces;
+mod postgres_capabilities;
 mod postgres_configurations;
 mod postgres_databases;
 mod postgres_firewall_rules;
@@ -126,6 +127,7 @@ pub(crate) fn register(types: &mut Registry) {
     }
     types.add(postgres_flexible_servers::FlexibleServers);
     postgres_flexible_servers::register(types);
+    postgres_capabilities::register(types);
     types.add(postgres_databases::Databases);
     types.add(postgres_configurations::Configurations);
     types.add(postgres_firewall_rules::FirewallRules);
@@ -264,6 +266,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// The body, if any.
     pub body: Option<Value>,
+    /// A body that is not JSON: its content type and text.
+    pub text: Option<(&'static str, String)>,
     /// Work to be started as an operation once this is sent: see [`Reply::long_running`].
     pub(crate) work: Option<(LongRunning, String, Value)>,
 }
@@ -274,6 +278,11 @@ impl Reply {
         Self::new(StatusCode::OK, Some(body))
     }
 
+    /// 200 with a body that is not JSON.
+    pub fn plain(content_type: &'static str, text: String) -> Self {
+        Self { text: Some((content_type, text)), ..Self::new(StatusCode::OK, None) }
+    }
+
     /// 204.
     pub fn no_content() -> Self {
         Self::new(StatusCode::NO_CONTENT, None)
@@ -281,7 +290,7 @@ impl Reply {
 
     /// Any status.
     pub fn new(status: StatusCode, body: Option<Value>) -> Self {
-        Self { status, headers: HeaderMap::new(), body, work: None }
+        Self { status, headers: HeaderMap::new(), body, text: None, work: None }
     }
 
     /// Accepts a long-running action: [`ResourceType::perform`] is called with `action` and `input` in

@@ -31,6 +31,9 @@ pub(super) const CONFIGURATIONS: &str = "Microsoft.DBforPostgreSQL/flexibleServe
 pub(super) const API_VERSIONS: &[&str] =
     &["2025-08-01", "2024-08-01", "2023-12-01-preview", "2023-06-01-preview", "2022-12-01"];
 
+/// Major versions that can be asked for.
+pub(super) const VERSIONS: &[&str] = &["13", "14", "15", "16", "17", "18"];
+
 /// Sealed passwords, by resource.
 const PASSWORDS: &str = "postgres.password";
 /// [`Power`], by resource.
@@ -39,7 +42,7 @@ const POWER: &str = "postgres.power";
 const SCHEMA: Schema = Schema(&[
     schema::text("/sku/name").required(),
     schema::choice("/sku/tier", &["Burstable", "GeneralPurpose", "MemoryOptimized"]).required(),
-    schema::choice("version", &["13", "14", "15", "16", "17", "18"]).or_text("17").immutable(),
+    schema::choice("version", VERSIONS).or_text("17").immutable(),
     schema::text("administratorLogin").immutable(),
     schema::integer("storage/storageSizeGB", 32..=32_767).or_int(32),
     schema::choice("storage/autoGrow", &["Enabled", "Disabled"]).or_text("Disabled"),
@@ -83,6 +86,7 @@ struct Power {
 /// A compute size.
 struct Sku {
     tier: &'static str,
+    cores: u32,
     memory_gib: u32,
     max_connections: u32,
 }
@@ -90,18 +94,19 @@ struct Sku {
 /// What an SKU's name stands for. `max_connections` are Azure's defaults
 /// (<https://learn.microsoft.com/azure/postgresql/flexible-server/concepts-limits>).
 fn sku(name: &str) -> Option<Sku> {
-    let burstable =
-        |memory_gib, max_connections| Some(Sku { tier: "Burstable", memory_gib, max_connections });
+    let burstable = |cores, memory_gib, max_connections| {
+        Some(Sku { tier: "Burstable", cores, memory_gib, max_connections })
+    };
     let name = name.strip_prefix("Standard_")?;
     match name.to_ascii_uppercase().as_str() {
-        "B1MS" => return burstable(2, 50),
-        "B2S" => return burstable(4, 429),
-        "B2MS" => return burstable(8, 859),
-        "B4MS" => return burstable(16, 1718),
-        "B8MS" => return burstable(32, 3437),
-        "B12MS" => return burstable(48, 5000),
-        "B16MS" => return burstable(64, 5000),
-        "B20MS" => return burstable(80, 5000),
+        "B1MS" => return burstable(1, 2, 50),
+        "B2S" => return burstable(2, 4, 429),
+        "B2MS" => return burstable(2, 8, 859),
+        "B4MS" => return burstable(4, 16, 1718),
+        "B8MS" => return burstable(8, 32, 3437),
+        "B12MS" => return burstable(12, 48, 5000),
+        "B16MS" => return burstable(16, 64, 5000),
+        "B20MS" => return burstable(20, 80, 5000),
         _ => {}
     }
     let family = name.chars().next()?.to_ascii_uppercase();
@@ -124,7 +129,18 @@ fn sku(name: &str) -> Option<Sku> {
         17..=32 => 3437,
         _ => 5000,
     };
-    Some(Sku { tier, memory_gib, max_connections })
+    Some(Sku { tier, cores, memory_gib, max_connections })
+}
+
+/// The cores and memory in GiB of an SKU.
+pub(super) fn cores_and_memory(name: &str) -> Option<(u32, u32)> {
+    sku(name).map(|sku| (sku.cores, sku.memory_gib))
+}
+
+/// The tier that an SKU belongs to.
+#[cfg(test)]
+pub(super) fn tier_of(name: &str) -> Option<&'static str> {
+    sku(name).map(|sku| sku.tier)
 }
 
 /// Whether a server's SKU has the built-in PgBouncer
@@ -325,6 +341,12 @@ impl ResourceType for FlexibleServers {
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Reply, ArmError>> {
         Box::pin(async move {
+            if call.method == http::Method::GET && call.action == "capabilities" {
+                return Ok(super::postgres_capabilities::all());
+            }
+            if call.method != http::Method::POST {
+                return Err(ArmError::method_not_allowed(&call.method));
+            }
             let mut now = power(context, &call.id);
             match call.action.as_str() {
                 "start" => now.stopped = false,

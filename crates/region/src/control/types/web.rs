@@ -57,12 +57,26 @@ pub(super) fn register(types: &mut Registry) {
     ] {
         types.route(Method::GET, path, None, available_stacks);
     }
+    types.route(Method::GET, "/providers/microsoft.web/publishingusers/web", None, publishing_user);
     types.route(
         Method::GET,
         "/subscriptions/{}/providers/microsoft.web/georegions",
         None,
         geo_regions,
     );
+}
+
+/// The publishing user of the caller, for FTP and Git: nobody has one here.
+fn publishing_user<'a>(
+    _: &'a Arc<Context>,
+    _: &'a Call<'a>,
+) -> BoxFuture<'a, Result<Reply, ArmError>> {
+    Box::pin(async move {
+        Ok(Reply::ok(json!({
+            "id": null, "name": "web", "type": "Microsoft.Web/publishingUsers/web",
+            "properties": { "name": null, "publishingUserName": null, "publishingPassword": null, "scmUri": null },
+        })))
+    })
 }
 
 /// The running App Service.

@@ -93,6 +93,11 @@ pub(super) async fn act(context: &Arc<Context>, call: &Call<'_>) -> Result<Reply
             "Custom host names are not available in this region: the site answers at its default host name.",
         )),
         ["networkconfig", "virtualnetwork"] => asked.network().await,
+        ["virtualnetworkconnections"] if verb == Method::GET => {
+            Ok(Reply::ok(Value::Array(asked.vnet_connections())))
+        }
+        // Azure lists none where none was made, and none can be made here.
+        ["backups" | "snapshots"] if verb == Method::GET => Ok(list(Vec::new())),
         ["usages"] if verb == Method::GET => Ok(list(Vec::new())),
         ["triggeredwebjobs"] if verb == Method::GET => Ok(list(asked.jobs(JobKind::Triggered))),
         ["continuouswebjobs"] if verb == Method::GET => Ok(list(asked.jobs(JobKind::Continuous))),
@@ -474,6 +479,7 @@ impl Asked<'_> {
             }
             "slotsdiffs" => self.differences(),
             "newpassword" => self.new_password().await,
+            "publishxml" => Ok(Reply::plain("application/xml", self.publishing_profiles())),
             "sync" | "syncfunctiontriggers" => Ok(Reply::no_content()),
             _ => Err(ArmError::method_not_allowed(&self.call.method)),
         }
@@ -538,6 +544,29 @@ impl Asked<'_> {
             })
             .collect();
         Ok(list(rows))
+    }
+
+    /// `publishxml`: how tools publish to this slot. No FTP here, so no FTP profile.
+    fn publishing_profiles(&self) -> String {
+        let profile = |name: &str, method: &str| {
+            // Names and passwords are letters, digits, '-', '_' and '$': nothing to escape.
+            format!(
+                "<publishProfile profileName=\"{site} - {name}\" publishMethod=\"{method}\" publishUrl=\"{scm}:443\" \
+                 msdeploySite=\"{site}\" userName=\"{user}\" userPWD=\"{password}\" destinationAppUrl=\"https://{host}\" \
+                 SQLServerDBConnectionString=\"\" mySQLDBConnectionString=\"\" hostingProviderForumLink=\"\" \
+                 controlPanelLink=\"https://portal.azure.com\" webSystem=\"WebSites\"><databases /></publishProfile>",
+                site = self.key.label(),
+                scm = self.key.scm_host_name(),
+                user = settings::publishing_user(&self.key),
+                password = self.record.publishing_password,
+                host = self.key.host_name(),
+            )
+        };
+        format!(
+            "<publishData>{}{}</publishData>",
+            profile("Web Deploy", "MSDeploy"),
+            profile("Zip Deploy", "ZipDeploy")
+        )
     }
 
     async fn new_password(&self) -> Result<Reply, ArmError> {
@@ -641,6 +670,23 @@ impl Asked<'_> {
                 "thumbprint": null,
             }),
         )
+    }
+
+    /// The subnet that the slot's outbound traffic goes through, as a list of at most one.
+    fn vnet_connections(&self) -> Vec<Value> {
+        let subnet = self.record.properties.get("virtualNetworkSubnetId").and_then(Value::as_str);
+        let connection = |subnet: &str| {
+            let name = subnet.rsplit('/').next().unwrap_or_default();
+            self.child(
+                "virtualNetworkConnections",
+                name,
+                json!({
+                    "vnetResourceId": subnet, "certThumbprint": null, "certBlob": null, "routes": null,
+                    "resyncRequired": false, "dnsServers": null, "isSwift": true,
+                }),
+            )
+        };
+        subnet.filter(|subnet| !subnet.is_empty()).map(connection).into_iter().collect()
     }
 
     async fn network(&self) -> Result<Reply, ArmError> {
