@@ -16,12 +16,13 @@ use serde_json::json;
 use crate::http::{self as plain, Whole};
 
 /// Telemetry's host, and that of `az`'s version files.
-pub const HOSTS: [&str; 2] = ["dc.services.visualstudio.com", "azcliprod.blob.core.windows.net"];
+pub(crate) const HOSTS: [&str; 2] =
+    ["dc.services.visualstudio.com", "azcliprod.blob.core.windows.net"];
 /// More than a client gathers between two reports.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// Takes telemetry and forgets it; has no newer version of anything.
-pub struct Quiet;
+pub(crate) struct Quiet;
 
 impl Service for Quiet {
     fn call(

@@ -350,13 +350,22 @@ impl AppService {
 
     /// Ends a swap with preview without swapping: the slot gets its own settings back.
     pub async fn reset_slot_config(self: &Arc<Self>, slot: &SlotKey) -> Result<(), SwapError> {
-        self.records
-            .update(slot, |record| {
-                record.preview = None;
-                Ok(())
-            })
-            .await?;
-        self.wake(slot);
+        let previews = self.records.slots_of(&slot.site).into_iter().filter(|other| {
+            other != slot
+                && self.records.slot(other).is_some_and(|record| {
+                    record.preview.is_some_and(|preview| preview.target == slot.slot)
+                })
+        });
+        // `az` resets the slot that was to be swapped with, others the one that was.
+        for slot in previews.chain([slot.clone()]) {
+            self.records
+                .update(&slot, |record| {
+                    record.preview = None;
+                    Ok(())
+                })
+                .await?;
+            self.wake(&slot);
+        }
         Ok(())
     }
 }

@@ -179,6 +179,13 @@ impl Context {
         self.locks.lock(id).await
     }
 
+    /// Holds creations with one and the same name of the region apart.
+    pub(crate) async fn lock_name(&self, name: &str) -> Guard {
+        // No resource has such an ID.
+        let id = ResourceId::root().resource("Lazuli.Region/names", &name.to_ascii_lowercase());
+        self.locks.lock(&id.unwrap_or_else(|_| ResourceId::root())).await
+    }
+
     /// Tells those who wait for operations to look again.
     pub(crate) fn operation_changed(&self) {
         self.operations.send_modify(|n| *n += 1);

@@ -466,7 +466,8 @@ impl Request_<'_> {
                 kind.check_name(id.name())?;
             }
             let mut body = body.clone();
-            place(kind.placement(), existing.as_deref(), method, &mut body)?;
+            place(kind.placement(), existing.as_deref(), method, &mut body)
+                .map_err(|error| of_a_group(id, error))?;
             check_tags(&body)?;
             let write = Write {
                 id,
@@ -475,6 +476,11 @@ impl Request_<'_> {
                 body,
                 api_version: &self.api_version,
                 caller: &self.caller,
+            };
+            let name = kind.unique_name(id).filter(|_| existing.is_none());
+            let naming = match &name {
+                Some(name) => Some(self.context.lock_name(name).await),
+                None => None,
             };
             let mut batch = Batch::new();
             let mut desired = kind.desired(self.context, &write, &mut batch)?;
@@ -509,7 +515,7 @@ impl Request_<'_> {
                 _ => None,
             };
             match self.context.store.commit(batch).await {
-                Ok(()) => {}
+                Ok(()) => drop(naming),
                 Err(StoreError::Conflict(_)) => continue,
                 Err(error) => return Err(error.into()),
             }
@@ -602,8 +608,9 @@ impl Request_<'_> {
         };
         self.conditions(Some(&existing))?;
         let Style::LongRunning(style) = kind.delete_style() else {
+            let shown = kind.delete_shows().then(|| show(self.context, &existing));
             operation::remove(self.context, id).await?;
-            return Ok(Reply::new(StatusCode::OK, None));
+            return Ok(Reply::new(StatusCode::OK, shown));
         };
         if !id.is("Microsoft.Resources/resourceGroups") {
             operation::deletable(self.context, id, &mut Batch::new())?;
@@ -743,6 +750,14 @@ fn named_alike(body: &Value, id: &ResourceId) -> Result<(), ArmError> {
         ));
     }
     Ok(())
+}
+
+/// A group's wrong location has a code of its own.
+fn of_a_group(id: &ResourceId, mut error: ArmError) -> ArmError {
+    if error.code == "InvalidResourceLocation" && id.is("Microsoft.Resources/resourceGroups") {
+        error.code = "InvalidResourceGroupLocation".into();
+    }
+    error
 }
 
 fn place(

@@ -119,7 +119,7 @@ async fn given_a_group_then_its_life_is_azures() {
     world
         .put(&path, json!({ "location": "northeurope" }))
         .await
-        .refused(409, "InvalidResourceLocation");
+        .refused(409, "InvalidResourceGroupLocation");
     let patched = world.patch(&path, json!({ "tags": { "x": "y" } })).await.expect(200);
     assert_eq!(patched["tags"], json!({ "x": "y" }));
     assert_eq!(world.call(Method::HEAD, &path, "2024-01-01", None).await.status, 204);
@@ -168,7 +168,7 @@ async fn given_bad_bodies_then_azures_errors_and_nothing_is_made() {
         .put(&world.path("/resourceGroups/ends."), json!({ "location": "westeurope" }))
         .await
         .refused(400, "InvalidResourceGroup");
-    for path in ["/resourceGroups/%2e%2e", "/resourceGroups/a%2Fb", "/resourceGroups/a%00", "//"] {
+    for path in ["/resourceGroups/%2e%2e", "/resourceGroups/a%2Fb", "/resourceGroups/a%00"] {
         let answer = world.put(&world.path(path), json!({ "location": "westeurope" })).await;
         assert_eq!(answer.status, 400, "{path}: {}", answer.body);
     }

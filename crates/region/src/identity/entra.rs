@@ -144,6 +144,9 @@ pub fn answer(
         }
         ("POST", ["oauth2", "token"]) => grant(identity, tenant, body, false),
         ("POST", ["oauth2", "v2.0", "token"]) => grant(identity, tenant, body, true),
+        ("POST", ["oauth2", "devicecode"] | ["oauth2", "v2.0", "devicecode"]) => {
+            no_users("device_code").into_answer()
+        }
         (_, ["oauth2", "token"] | ["oauth2", "v2.0", "token"]) => Refusal::new(
             StatusCode::BAD_REQUEST,
             "invalid_request",
@@ -168,6 +171,19 @@ fn unknown_tenant(tenant: &str) -> Refusal {
         format!(
             "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are \
              signing into the correct cloud. This region has one tenant; `lazuli env` prints it."
+        ),
+    )
+}
+
+/// Whatever signs a user in: there are none.
+fn no_users(grant_type: &str) -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "unsupported_grant_type",
+        70_003,
+        format!(
+            "The app requested an unsupported grant type '{grant_type}'. A local region has no users \
+             to sign in: use the deployer's client credentials from `lazuli env`."
         ),
     )
 }
@@ -284,16 +300,7 @@ fn try_grant(
     let field = |name: &str| form.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let grant_type = field("grant_type").ok_or_else(|| missing("grant_type"))?;
     if grant_type != "client_credentials" {
-        return Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "unsupported_grant_type",
-            70_003,
-            format!(
-                "The app requested an unsupported grant type '{grant_type}'. A local region has \
-                 no users to sign in: use the deployer's client credentials from `lazuli env`."
-            ),
-        )
-        .into());
+        return Err(no_users(grant_type).into());
     }
     let client_id = field("client_id").ok_or_else(|| missing("client_id"))?;
     let audience = requested_audience(&field, v2)?;

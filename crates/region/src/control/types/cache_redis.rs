@@ -257,6 +257,10 @@ impl ResourceType for Caches {
         })
     }
 
+    fn unique_name(&self, id: &ResourceId) -> Option<String> {
+        Some(format!("{}.redis.cache.windows.net", id.name()))
+    }
+
     fn desired(
         &self,
         context: &Context,

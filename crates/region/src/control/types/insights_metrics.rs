@@ -244,8 +244,14 @@ fn timespan(text: Option<&str>) -> Result<(i64, i64), ArmError> {
     let now = Timestamp::now().as_second();
     let Some(text) = text else { return Ok((now - 3600, now)) };
     let wrong = || bad(format!("The time span '{text}' is not 'start/end' in ISO 8601."));
+    // `az` encodes the span twice, and leaves the zone out, which is then UTC.
+    let text = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| wrong())?;
     let (start, end) = text.split_once('/').ok_or_else(wrong)?;
-    let parse = |text: &str| text.parse::<Timestamp>().map(Timestamp::as_second);
+    let parse = |text: &str| {
+        text.parse::<Timestamp>()
+            .or_else(|_| format!("{text}Z").parse::<Timestamp>())
+            .map(Timestamp::as_second)
+    };
     let (start, end) = (parse(start).map_err(|_| wrong())?, parse(end).map_err(|_| wrong())?);
     if start >= end {
         return Err(bad("The start of the time span must be before its end."));

@@ -142,6 +142,10 @@ impl ResourceType for KeyVaults {
         ))
     }
 
+    fn unique_name(&self, id: &ResourceId) -> Option<String> {
+        Some(format!("{}.vault.azure.net", id.name()))
+    }
+
     fn desired(
         &self,
         context: &Context,

@@ -388,6 +388,13 @@ pub trait ResourceType: Send + Sync + 'static {
         super::names::general(self.kind(), name)
     }
 
+    /// The name that no other resource of the region may have, in whatever group: the host name, of what
+    /// has one. Two creations with one such name wait for one another, so that
+    /// [`ResourceType::desired`] sees whether it is taken.
+    fn unique_name(&self, _id: &ResourceId) -> Option<String> {
+        None
+    }
+
     /// The body to store: the request checked and completed, usually by a [`super::schema::Schema`].
     /// What else must be written together with it goes into `batch`. No I/O; called again if another
     /// writer was faster.
@@ -451,6 +458,11 @@ pub trait ResourceType: Send + Sync + 'static {
     /// How a deletion is answered.
     fn delete_style(&self) -> Style {
         Style::Sync
+    }
+
+    /// Whether the answer to a deletion shows what was deleted.
+    fn delete_shows(&self) -> bool {
+        false
     }
 
     /// Undoes what [`ResourceType::provision`] did; runs before the resource is forgotten. Idempotent.

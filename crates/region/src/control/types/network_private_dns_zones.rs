@@ -2,14 +2,17 @@
 //! (<https://learn.microsoft.com/rest/api/dns/privatedns/private-zones>). A zone has its SOA record
 //! from birth.
 
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Placement, ResourceType, Write};
+use super::{Call, Placement, Reply, ResourceType, Write};
 use crate::{
     control::{
         Context,
         error::ArmError,
-        names,
+        names, router,
         schema::{self, Schema},
     },
     store::{Batch, Resource},
@@ -110,6 +113,23 @@ impl ResourceType for Zones {
         properties["numberOfVirtualNetworkLinks"] = json!(links.len());
         properties["numberOfVirtualNetworkLinksWithRegistration"] = json!(registering);
         body
+    }
+
+    /// `…/ALL`: the record sets of every type.
+    fn act<'a>(
+        &'a self,
+        context: &'a Arc<Context>,
+        call: &'a Call<'a>,
+    ) -> BoxFuture<'a, Result<Reply, ArmError>> {
+        Box::pin(async move {
+            if call.method != http::Method::GET || call.action != "all" {
+                return Err(ArmError::method_not_allowed(&call.method));
+            }
+            let below = context.store.list_below(&call.id);
+            let sets = below.iter().filter(|one| !one.id.is(LINKS));
+            let shown = sets.map(|one| router::show(context, one)).collect();
+            router::page(&call.segments, &call.query, call.api_version, shown)
+        })
     }
 
     fn deletable(

@@ -206,6 +206,10 @@ impl ResourceType for FlexibleServers {
         })
     }
 
+    fn unique_name(&self, id: &ResourceId) -> Option<String> {
+        Some(format!("{}.postgres.database.azure.com", id.name()))
+    }
+
     fn desired(
         &self,
         context: &Context,

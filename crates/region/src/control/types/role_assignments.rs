@@ -69,6 +69,10 @@ impl ResourceType for RoleAssignments {
         false
     }
 
+    fn delete_shows(&self) -> bool {
+        true
+    }
+
     fn check_name(&self, name: &str) -> Result<(), ArmError> {
         Uuid::parse_str(name).map(|_| ()).map_err(|_| {
             ArmError::bad_request(

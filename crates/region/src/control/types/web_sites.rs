@@ -53,6 +53,10 @@ macro_rules! site_like {
             fn check_name(&self, name: &str) -> Result<(), ArmError> {
                 check_name($kind, name)
             }
+            fn unique_name(&self, id: &ResourceId) -> Option<String> {
+                slot_key(id).map(|key| key.host_name())
+            }
+
             fn desired(
                 &self,
                 context: &Context,
