@@ -194,6 +194,7 @@ def main(script, *modules):
     os.environ.setdefault("AZURE_CORE_NO_COLOR", "true")
     os.environ.setdefault("AZURE_CORE_ONLY_SHOW_ERRORS", "true")
     os.environ.setdefault("AZURE_CORE_LOGIN_EXPERIENCE_V2", "off")
+    os.environ.setdefault("AZURE_EXTENSION_USE_DYNAMIC_INSTALL", "no")
 
     def body():
         warm(*modules)
