@@ -201,7 +201,7 @@ def main(script, *modules):
         here = Here()
         group = f"rg-{name}"
         client, secret, tenant = (here.settings[f"AZURE_{it}"] for it in ("CLIENT_ID", "CLIENT_SECRET", "TENANT_ID"))
-        signed = az(f"az login --service-principal --username {client} --password {secret} --tenant {tenant}")
+        signed = az(f"az login --service-principal --username {client} --password={secret} --tenant {tenant}")
         check("az login --service-principal", signed.code == 0, signed, fatal=not os.environ.get("AZ_KEEP_GOING"))
         does(f"az group create --name {group} --location westeurope")
         try:

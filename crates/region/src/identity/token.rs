@@ -334,9 +334,15 @@ fn random(bytes: usize) -> Result<String, IdentityError> {
     Ok(URL_SAFE_NO_PAD.encode(random))
 }
 
-/// A client secret or identity header: 256 random bits.
+/// A client secret or identity header: 256 random bits, less what the rule costs that it begins with a
+/// letter or digit. `--password -x…` would be an option to a command line.
 pub(crate) fn random_secret() -> Result<String, IdentityError> {
-    random(32)
+    loop {
+        let secret = random(32)?;
+        if secret.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            return Ok(secret);
+        }
+    }
 }
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
