@@ -329,7 +329,7 @@ fn try_grant(
             )
         })?;
     } else {
-        by_secret(identity, &object_id, client_id, field("client_secret"))?;
+        by_secret(identity, client_id, field("client_secret"))?;
     }
     let subject = Subject {
         tenant: identity.tenant_id(),
@@ -362,13 +362,8 @@ fn try_grant(
     })
 }
 
-/// Whether the secret is the deployer's: no other application has one.
-fn by_secret(
-    identity: &Identity,
-    object_id: &str,
-    client_id: &str,
-    secret: Option<&str>,
-) -> Result<(), Failure> {
+/// Whether the secret is one of the application's.
+fn by_secret(identity: &Identity, client_id: &str, secret: Option<&str>) -> Result<(), Failure> {
     let secret = secret.ok_or_else(|| {
         Refusal::new(
             StatusCode::UNAUTHORIZED,

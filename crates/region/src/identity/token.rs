@@ -56,7 +56,7 @@ pub enum Audience {
     TokenExchange,
 }
 
-const AUDIENCES: [(Audience, &[&str]); 10] = [
+const AUDIENCES: [(Audience, &[&str]); 11] = [
     (
         Audience::ResourceManager,
         &["https://management.azure.com", "https://management.core.windows.net"],
