@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 
+use nix::sys::resource::{Resource, setrlimit};
+
 use crate::init::{self, Readiness};
 use crate::{Error, Host, sys};
 
@@ -47,6 +49,8 @@ pub(crate) fn tell(pipe: OwnedFd, readiness: &Readiness) {
 ///
 /// On an error the starter has been told.
 pub fn inherit() -> Result<Inherited, Error> {
+    // Core holds secrets in memory, and so does what it starts: neither leaves them in a core dump.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|e| Error::io("forbid core dumps", e))?;
     let listeners = std::env::var(init::LISTENERS_VARIABLE).ok().and_then(|n| n.parse().ok());
     let listeners: usize = listeners.ok_or(Error::NotCore)?;
     let link = sys::inherited(init::LINK).map_err(|_| Error::NotCore)?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use lazuli_azure::{Client, Connection, Credential, Secret};
 use lazuli_gateway::{Authority, Dialer, Gateway, Options, Service, Target};
 use lazuli_host::Host;
 use lazuli_host::core::Inherited;
@@ -39,6 +40,7 @@ use crate::store::Store;
 use crate::tenancy::Tenancy;
 use crate::vault::Vaults;
 use crate::vault::audit::Audit;
+use crate::vault::expiry;
 
 /// How long instances get to finish what they do when the region stops.
 const STOP_INSTANCES: Duration = Duration::from_secs(15);
@@ -199,6 +201,7 @@ impl Assembled {
             }
         });
         serve_inside(&host, &gateway, &identity).await?;
+        tell_of_expiry(directory, &vaults);
         tokio::spawn(names.clone().keep_file(directory.hosts()));
         control.start().await?;
         let address = listeners.first().ok_or("edge handed no listener over")?.local_addr()?;
@@ -305,6 +308,33 @@ async fn serve_inside(
     let endpoint = tokio::net::TcpListener::bind((msi::ADDRESS, msi::PORT)).await?;
     tokio::spawn(msi::serve(identity.clone(), endpoint));
     Ok(())
+}
+
+/// Looks now and then for secrets that expire, and tells their vaults' event subscriptions.
+fn tell_of_expiry(directory: &Directory, vaults: &Arc<Vaults>) {
+    let bundle = directory.ca_bundle();
+    let vaults = vaults.clone();
+    tokio::spawn(async move {
+        // As an app inside would reach a webhook: through the region's own proxy.
+        let connection = Connection {
+            proxy: Some(format!("http://{}:{}", PROXY.0, PROXY.1)),
+            roots: std::fs::read_to_string(bundle).ok(),
+        };
+        // Webhooks are given no token: the credential is never asked.
+        let nobody = Credential::client_secret(String::new(), String::new(), Secret::new(""));
+        let client = match Client::new(&connection, nobody) {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::error!(%error, "events about secrets cannot be delivered");
+                return;
+            }
+        };
+        let mut ticks = tokio::time::interval(expiry::INTERVAL);
+        loop {
+            ticks.tick().await;
+            vaults.deliver_events(&client).await;
+        }
+    });
 }
 
 /// Tells clients on this machine how to reach the region and who they are there.

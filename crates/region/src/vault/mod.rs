@@ -7,9 +7,11 @@
 //! <https://learn.microsoft.com/rest/api/keyvault/secrets/operation-groups>
 
 pub mod audit;
+pub mod expiry;
 #[cfg(test)]
 mod matrix;
 mod network;
+mod objects;
 pub mod resolve;
 pub mod rest;
 mod throttle;
@@ -391,6 +393,7 @@ impl Vaults {
         for (key, _) in self.store.list_state(VERSIONS, &prefix) {
             batch.delete_state(VERSIONS, &key);
         }
+        objects::forget(&self.store, &mut batch, &prefix);
         self.store.commit(batch).await?;
         Ok(())
     }

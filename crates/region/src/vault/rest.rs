@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::audit::Event;
 use super::throttle::{Kind as Throttled, Throttle};
-use super::{Attributes, NewSecret, VaultError, Vaults, Version, network};
+use super::{Attributes, NewSecret, VaultError, Vaults, Version, network, objects};
 use crate::control::authorization::{Permission, allowed};
 use crate::http::{self, Whole};
 use crate::identity::token::Audience;
@@ -203,10 +203,10 @@ impl DataPlane {
         Arc::new(Self { vaults, identity, throttle: Throttle::default() })
     }
 
-    fn respond(&self, answer: Result<Option<Value>, Refusal>) -> Response<Bytes> {
+    fn respond(&self, answer: Result<Reply, Refusal>) -> Response<Bytes> {
         let mut response = match &answer {
-            Ok(Some(body)) => http::json(StatusCode::OK, body),
-            Ok(None) => http::status(StatusCode::NO_CONTENT),
+            Ok(Reply(status, Some(body))) => http::json(*status, body),
+            Ok(Reply(status, None)) => http::status(*status),
             Err(refusal) => http::json(refusal.status, &refusal.body()),
         };
         let headers = response.headers_mut();
@@ -235,7 +235,7 @@ impl DataPlane {
         response
     }
 
-    async fn outcome(&self, ask: &Ask<'_>) -> Result<Option<Value>, Refusal> {
+    async fn outcome(&self, ask: &Ask<'_>) -> Result<Reply, Refusal> {
         let vault = self.vaults.find(ask.vault).ok_or_else(|| {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -246,20 +246,21 @@ impl DataPlane {
         let principal = self.authenticate(ask)?;
         reachable(ask, &vault, &principal)?;
         let segments: Vec<&str> = ask.path.split('/').filter(|part| !part.is_empty()).collect();
-        let operation = Operation::of(ask.method, &segments).ok_or_else(|| {
-            Refusal::new(
-                StatusCode::NOT_FOUND,
-                "NotFound",
-                format!(
-                    "{} {} is not an operation on secrets that this vault knows.",
-                    ask.method, ask.path
-                ),
-            )
-        })?;
-        let kind = match operation.what {
-            What::Set | What::Restore => Throttled::Create,
-            _ => Throttled::Other,
+        let object = objects::Operation::of(ask.method, &segments);
+        let operation = Operation::of(ask.method, &segments);
+        let (name, needs, creates) = match (&object, &operation) {
+            (Some(object), _) => {
+                let needs = (object.permission, object.object.map(|name| (object.kind, name)));
+                (object.name, needs, object.name.ends_with("Create"))
+            }
+            (None, Some(operation)) => {
+                let needs = (operation.permission, operation.secret.map(|name| ("secrets", name)));
+                let creates = matches!(operation.what, What::Set | What::Restore);
+                (operation.name, needs, creates)
+            }
+            (None, None) => return Err(unknown(ask)),
         };
+        let kind = if creates { Throttled::Create } else { Throttled::Other };
         if let Err(seconds) = self.throttle.admit(vault.id.key(), kind) {
             // Not recorded: a log of refused floods would be the next flood.
             return Err(Refusal {
@@ -272,20 +273,25 @@ impl DataPlane {
                 )
             });
         }
-        let outcome = match self.admit(ask, &vault, &principal, &operation) {
-            Ok(()) => self.perform(ask, &vault, &operation).await,
+        let outcome = match self.admit(ask, &vault, &principal, needs) {
             Err(refusal) => Err(refusal),
+            Ok(()) => match (&object, &operation) {
+                (Some(object), _) => self.object(ask, object).await,
+                (None, Some(operation)) => {
+                    self.perform(ask, &vault, operation).await.map(Reply::of)
+                }
+                (None, None) => Err(unknown(ask)),
+            },
         };
         self.vaults.audit().record(Event {
             vault: vault.id.as_str(),
-            operation: operation.name,
+            operation: name,
             object: &format!("https://{}.vault.azure.net{}", ask.vault, ask.path),
             object_id: &principal.object_id,
             app_id: &principal.app_id,
             caller: Some(ask.ip),
             status: match &outcome {
-                Ok(Some(_)) => 200,
-                Ok(None) => 204,
+                Ok(reply) => reply.0.as_u16(),
                 Err(refusal) => refusal.status.as_u16(),
             },
         });
@@ -318,7 +324,7 @@ impl DataPlane {
         ask: &Ask<'_>,
         vault: &Resource,
         principal: &Principal,
-        operation: &Operation<'_>,
+        (permission, object): (&str, Option<(&str, &str)>),
     ) -> Result<(), Refusal> {
         if !ask.query.get("api-version").is_some_and(|version| spoken(version)) {
             return Err(Refusal::bad(
@@ -329,14 +335,13 @@ impl DataPlane {
         let caller = described(principal);
         let location = vault.text("/location").unwrap_or_default();
         // Roles can be given on one secret alone.
-        let scope = operation
-            .secret
-            .and_then(|name| vault.id.child("secrets", name).ok())
+        let scope = object
+            .and_then(|(kind, name)| vault.id.child(kind, name).ok())
             .unwrap_or_else(|| vault.id.clone());
         if !allowed(
             self.vaults.store(),
             &principal.object_id,
-            Permission::DataAction(operation.permission),
+            Permission::DataAction(permission),
             &scope,
         ) {
             return Err(Refusal::forbidden(
@@ -347,14 +352,33 @@ impl DataPlane {
                      please observe propagation time.\r\n{caller}\r\nAction: '{}'\r\nResource: \
                      '{}{}'\r\nAssignment: (not found)\r\nDenyAssignmentId: null\r\n\
                      DecisionReason: null \r\nVault: {};location={location}\r\n",
-                    operation.permission,
+                    permission,
                     vault.id,
-                    operation.secret.map(|name| format!("/secrets/{name}")).unwrap_or_default(),
+                    object.map(|(kind, name)| format!("/{kind}/{name}")).unwrap_or_default(),
                     ask.vault
                 ),
             ));
         }
         Ok(())
+    }
+
+    async fn object(
+        &self,
+        ask: &Ask<'_>,
+        operation: &objects::Operation<'_>,
+    ) -> Result<Reply, Refusal> {
+        let answer = self.vaults.object(ask.vault, operation, ask.body).await;
+        Ok(match answer.map_err(|error| missing(error, operation.kind))? {
+            objects::Answer::One(body) => Reply(StatusCode::OK, Some(body)),
+            objects::Answer::Accepted(body) => Reply(StatusCode::ACCEPTED, Some(body)),
+            objects::Answer::Many(all) => {
+                let mark = |item: &Value| {
+                    let id = item["kid"].as_str().or_else(|| item["id"].as_str());
+                    id.unwrap_or_default().to_ascii_lowercase()
+                };
+                Reply(StatusCode::OK, Some(page(ask, &all, mark, Clone::clone)?))
+            }
+        })
     }
 
     async fn perform(
@@ -393,9 +417,13 @@ impl DataPlane {
                 shape.bundle(&updated, None)
             }
             What::Delete => shape.deleted(&vaults.delete(key, name, retention).await?),
-            What::List => page(ask, &vaults.list(key, false)?, |v| shape.item(v, false))?,
-            What::Versions => page(ask, &vaults.versions(key, name)?, |v| shape.item(v, true))?,
-            What::ListDeleted => page(ask, &vaults.list(key, true)?, |v| shape.deleted_item(v))?,
+            What::List => page(ask, &vaults.list(key, false)?, mark, |v| shape.item(v, false))?,
+            What::Versions => {
+                page(ask, &vaults.versions(key, name)?, mark, |v| shape.item(v, true))?
+            }
+            What::ListDeleted => {
+                page(ask, &vaults.list(key, true)?, mark, |v| shape.deleted_item(v))?
+            }
             What::GetDeleted => shape.deleted(&vaults.deleted(key, name)?),
             What::Purge => {
                 vaults.purge(key, name, protected).await?;
@@ -414,6 +442,34 @@ impl DataPlane {
         };
         Ok(Some(answer))
     }
+}
+
+/// A successful answer.
+struct Reply(StatusCode, Option<Value>);
+
+impl Reply {
+    fn of(body: Option<Value>) -> Self {
+        Self(if body.is_some() { StatusCode::OK } else { StatusCode::NO_CONTENT }, body)
+    }
+}
+
+fn unknown(ask: &Ask<'_>) -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "NotFound",
+        format!("{} {} is not an operation that this vault knows.", ask.method, ask.path),
+    )
+}
+
+/// What is not there is said in the words of its kind.
+fn missing(error: VaultError, kind: &str) -> Refusal {
+    let VaultError::NotFound(name) = error else { return error.into() };
+    let (code, kind) = match kind {
+        "keys" => ("KeyNotFound", "key"),
+        _ => ("CertificateNotFound", "certificate"),
+    };
+    let message = format!("A {kind} with (name/id) {name} was not found in this key vault.");
+    Refusal::new(StatusCode::NOT_FOUND, code, message)
 }
 
 impl Vaults {
@@ -644,11 +700,13 @@ fn check_tags(tags: Map<String, Value>) -> Result<Map<String, Value>, &'static s
     }
 }
 
-/// One page of `all`, with a `nextLink` that says where the next begins.
-fn page(
+/// One page of `all`, with a `nextLink` that says where the next begins. `mark` names an item; what is
+/// listed by name is in the order of its marks.
+fn page<T>(
     ask: &Ask<'_>,
-    all: &[Version],
-    show: impl Fn(&Version) -> Value,
+    all: &[T],
+    mark: impl Fn(&T) -> String,
+    show: impl Fn(&T) -> Value,
 ) -> Result<Value, Refusal> {
     let size = match ask.query.get("maxresults") {
         None => PAGE,
@@ -658,24 +716,16 @@ fn page(
             })?
         }
     };
-    let after = ask.query.get("$skiptoken");
-    let mark = |version: &Version| {
-        URL_SAFE_NO_PAD.encode(format!("{}/{}", version.name.to_ascii_lowercase(), version.version))
-    };
-    let start = match after {
+    let start = match ask.query.get("$skiptoken") {
         None => 0,
-        // What stood there may be gone by now; secrets are ordered by name, so the next one is found.
-        Some(token) => all.iter().position(|version| mark(version) == *token).map_or_else(
-            || {
-                let last = URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
-                let last = String::from_utf8_lossy(&last).into_owned();
-                let name = last.split('/').next().unwrap_or_default().to_owned();
-                all.iter()
-                    .position(|version| version.name.to_ascii_lowercase() > name)
-                    .unwrap_or(all.len())
-            },
-            |at| at + 1,
-        ),
+        Some(token) => {
+            let last = URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
+            let last = String::from_utf8_lossy(&last).into_owned();
+            let at = all.iter().position(|item| mark(item) == last);
+            // What stood there may be gone by now; the one after it is found by the order.
+            let after = || all.iter().position(|item| mark(item) > last).unwrap_or(all.len());
+            at.map_or_else(after, |at| at + 1)
+        }
     };
     let rest = &all[start..];
     let shown = &rest[..rest.len().min(size)];
@@ -685,10 +735,15 @@ fn page(
             ask.vault,
             ask.path,
             ask.query.get("api-version").map_or("7.4", String::as_str),
-            mark(last)
+            URL_SAFE_NO_PAD.encode(mark(last))
         )
     });
     Ok(json!({ "value": shown.iter().map(show).collect::<Vec<_>>(), "nextLink": next }))
+}
+
+/// The order of secrets is that of their names; of versions, that of their making.
+fn mark(version: &Version) -> String {
+    format!("{}/{}", version.name.to_ascii_lowercase(), version.version)
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ mod cache_redis_enterprise_databases;
 mod cache_redis_patch_schedules;
 mod cognitive_services_accounts;
 mod consumption_budgets;
+mod eventgrid_event_subscriptions;
 mod federated_identity_credentials;
 #[cfg(test)]
 mod fidelity_tests;
@@ -153,6 +154,7 @@ pub(crate) fn register(types: &mut Registry) {
     insights_metrics::register(types);
     types.add(insights_scheduled_query_rules::SCHEDULED_QUERY_RULES);
     types.add(insights_autoscale_settings::AUTOSCALE_SETTINGS);
+    types.add(eventgrid_event_subscriptions::EVENT_SUBSCRIPTIONS);
     types.add(insights_diagnostic_settings::DIAGNOSTIC_SETTINGS);
     types.add(consumption_budgets::BUDGETS);
     types.add(cognitive_services_accounts::Accounts);

@@ -1,0 +1,234 @@
+//! Events about secrets that expire, to the webhooks of a vault's event subscriptions, in Event Grid's
+//! own format. An event is delivered once to each subscription; one that is not taken is sent again a
+//! minute later. Before the first, the webhook must answer Event Grid's validation with its code.
+//!
+//! <https://learn.microsoft.com/azure/event-grid/event-schema-key-vault>,
+//! <https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema>
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lazuli_azure::{Client, ResourceId};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{KIND, Vaults, Version};
+use crate::store::{Batch, Resource};
+
+/// How often it is looked.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+/// A secret is near its expiry from 30 days before it.
+const NEAR: i64 = 30 * 86_400;
+/// How long a webhook may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// The longest answer to a validation that is read.
+const LIMIT: u64 = 64 * 1024;
+const SUBSCRIPTIONS: &str = "Microsoft.EventGrid/eventSubscriptions";
+/// What was delivered: `{subscription}|{event}` → nothing.
+const DELIVERED: &str = "vault.event";
+
+const NEAR_EXPIRY: &str = "Microsoft.KeyVault.SecretNearExpiry";
+const EXPIRED: &str = "Microsoft.KeyVault.SecretExpired";
+const VALIDATION: &str = "Microsoft.EventGrid.SubscriptionValidationEvent";
+
+/// What there is to say about a version at `now`, seconds since 1970.
+fn due(version: &Version, now: i64) -> Option<&'static str> {
+    if version.attributes.enabled == Some(false) {
+        return None;
+    }
+    match version.attributes.exp? {
+        exp if exp <= now => Some(EXPIRED),
+        exp if exp - NEAR <= now => Some(NEAR_EXPIRY),
+        _ => None,
+    }
+}
+
+fn event(vault: &ResourceId, kind: &str, subject: &str, data: &Value) -> Value {
+    json!([{
+        "id": Uuid::new_v4(),
+        "topic": vault,
+        "subject": subject,
+        "eventType": kind,
+        "eventTime": Timestamp::now(),
+        "data": data,
+        "dataVersion": "1",
+        "metadataVersion": "1",
+    }])
+}
+
+fn about(vault: &str, version: &Version) -> Value {
+    let name = &version.name;
+    json!({
+        "Id": format!("https://{}.vault.azure.net/secrets/{name}/{}", vault.to_ascii_lowercase(), version.version),
+        "VaultName": vault,
+        "ObjectType": "Secret",
+        "ObjectName": name,
+        "Version": version.version,
+        "NBF": version.attributes.nbf,
+        "EXP": version.attributes.exp,
+    })
+}
+
+/// Whether a subscription wants events of this type.
+fn wants(subscription: &Resource, kind: &str) -> bool {
+    let types = subscription.body.pointer("/properties/filter/includedEventTypes");
+    types.and_then(Value::as_array).is_none_or(|types| {
+        types.iter().filter_map(Value::as_str).any(|one| one == kind || one == "All")
+    })
+}
+
+impl Vaults {
+    /// Delivers what is due, through `client`.
+    pub async fn deliver_events(self: &Arc<Self>, client: &Client) {
+        let now = Timestamp::now().as_second();
+        for vault in self.store.list(KIND, &ResourceId::root()) {
+            let subscriptions = self.store.list(SUBSCRIPTIONS, &vault.id);
+            if subscriptions.is_empty() {
+                continue;
+            }
+            let Ok(versions) = self.list(vault.id.name(), false) else { continue };
+            for subscription in subscriptions {
+                let url = "/properties/destination/properties/endpointUrl";
+                let Some(url) = subscription.text(url) else { continue };
+                if !self.validated(client, &vault, &subscription, url).await {
+                    continue;
+                }
+                for version in &versions {
+                    let Some(kind) = due(version, now).filter(|kind| wants(&subscription, kind))
+                    else {
+                        continue;
+                    };
+                    let name = format!("{}/{}/{kind}", version.name, version.version);
+                    let key = format!("{}|{name}", subscription.id.key());
+                    if self.store.get_state(DELIVERED, &key).is_some() {
+                        continue;
+                    }
+                    let data = about(vault.id.name(), version);
+                    let body = event(&vault.id, kind, &version.name, &data);
+                    if post(client, url, "Notification", &body).await.is_some() {
+                        self.remember(&key).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn remember(&self, key: &str) {
+        let mut batch = Batch::new();
+        batch.put_state(DELIVERED, key, Vec::new());
+        if let Err(error) = self.store.commit(batch).await {
+            tracing::error!(%error, "it cannot be noted that an event was delivered");
+        }
+    }
+
+    /// Whether the webhook has shown that it wants events: it answers the validation with its code.
+    async fn validated(
+        &self,
+        client: &Client,
+        vault: &Resource,
+        subscription: &Resource,
+        url: &str,
+    ) -> bool {
+        let key = format!("{}|{url}", subscription.id.key());
+        if self.store.get_state(DELIVERED, &key).is_some() {
+            return true;
+        }
+        let code = Uuid::new_v4().to_string();
+        let body = event(&vault.id, VALIDATION, "", &json!({ "validationCode": code }));
+        let Some(answer) = post(client, url, "SubscriptionValidation", &body).await else {
+            return false;
+        };
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        if answer["validationResponse"].as_str() != Some(code.as_str()) {
+            tracing::warn!(subscription = %subscription.id, "the webhook did not answer the validation");
+            return false;
+        }
+        self.remember(&key).await;
+        true
+    }
+}
+
+/// Posts events; the answer's body when they were taken. The address may carry a secret in its query:
+/// it is not logged.
+async fn post(client: &Client, url: &str, kind: &str, events: &Value) -> Option<Vec<u8>> {
+    let request = client
+        .http()
+        .post(url)
+        .header("content-type", "application/json; charset=utf-8")
+        .header("aeg-event-type", kind)
+        .body(events.to_string())
+        .timeout(ANSWER);
+    let place = url.split('?').next().unwrap_or_default();
+    match request.send().await {
+        Ok(answer) if answer.status().is_success() => {
+            if answer.content_length().is_some_and(|length| length > LIMIT) {
+                return Some(Vec::new());
+            }
+            answer.bytes().await.ok().map(|bytes| bytes.to_vec())
+        }
+        Ok(answer) => {
+            tracing::warn!(place, status = answer.status().as_u16(), "a webhook refused an event");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(place, error = %error.without_url(), "a webhook cannot be reached");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::Attributes;
+
+    fn version(exp: Option<i64>, enabled: Option<bool>) -> Version {
+        Version {
+            name: "notes-jwt-secret".to_owned(),
+            version: "0123".to_owned(),
+            attributes: Attributes { enabled, nbf: None, exp },
+            created: 0,
+            updated: 0,
+            content_type: None,
+            tags: None,
+            deleted: None,
+        }
+    }
+
+    #[test]
+    fn a_secret_is_near_its_expiry_for_thirty_days_and_then_expired() {
+        let now = 2_000_000_000;
+        assert_eq!(due(&version(None, None), now), None);
+        assert_eq!(due(&version(Some(now + NEAR + 1), None), now), None);
+        assert_eq!(due(&version(Some(now + NEAR), None), now), Some(NEAR_EXPIRY));
+        assert_eq!(due(&version(Some(now + 1), None), now), Some(NEAR_EXPIRY));
+        assert_eq!(due(&version(Some(now), None), now), Some(EXPIRED));
+        assert_eq!(due(&version(Some(now), Some(false)), now), None);
+    }
+
+    #[test]
+    fn events_are_in_event_grids_format() {
+        let vault = ResourceId::parse(
+            "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg/providers/\
+             Microsoft.KeyVault/vaults/notes-kv",
+        )
+        .expect("an ID");
+        let version = version(Some(1_559_081_980), None);
+        let events = event(&vault, NEAR_EXPIRY, "notes-jwt-secret", &about("notes-kv", &version));
+        let one = &events[0];
+        for name in
+            ["id", "topic", "subject", "eventType", "eventTime", "dataVersion", "metadataVersion"]
+        {
+            assert!(one[name].is_string(), "{name}");
+        }
+        assert_eq!(
+            one["data"],
+            json!({
+                "Id": "https://notes-kv.vault.azure.net/secrets/notes-jwt-secret/0123",
+                "VaultName": "notes-kv", "ObjectType": "Secret", "ObjectName": "notes-jwt-secret",
+                "Version": "0123", "NBF": null, "EXP": 1_559_081_980,
+            })
+        );
+    }
+}
