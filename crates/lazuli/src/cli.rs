@@ -52,9 +52,9 @@ pub(crate) struct Global {
         default_value = crate::environment::DEFAULT_REGION
     )]
     pub(crate) region: String,
-    /// Which environment of the app
-    #[arg(long, global = true, value_name = "ENV", value_enum, default_value_t = EnvironmentName::Prod)]
-    pub(crate) env: EnvironmentName,
+    /// Which environment of the app [default: prod; render: all]
+    #[arg(long = "env", global = true, value_name = "ENV", value_enum)]
+    pub(crate) named_env: Option<EnvironmentName>,
     /// Where it runs: the region on this machine, or Azure
     #[arg(long, global = true, value_name = "TARGET", value_enum, default_value_t = Target::Local)]
     pub(crate) target: Target,
@@ -75,6 +75,13 @@ pub(crate) struct Global {
     pub(crate) directory: Option<PathBuf>,
 }
 
+impl Global {
+    /// The environment the command is about.
+    pub(crate) fn env(&self) -> EnvironmentName {
+        self.named_env.unwrap_or(EnvironmentName::Prod)
+    }
+}
+
 /// The standard's environments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EnvironmentName {
@@ -84,6 +91,15 @@ pub(crate) enum EnvironmentName {
 }
 
 impl EnvironmentName {
+    /// The standard's environment of this name.
+    pub(crate) fn environment(self) -> lazuli_standard::Environment {
+        match self {
+            Self::Dev => lazuli_standard::Environment::Dev,
+            Self::Staging => lazuli_standard::Environment::Staging,
+            Self::Prod => lazuli_standard::Environment::Prod,
+        }
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Dev => "dev",
@@ -120,6 +136,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Start the region, provision and make the first release: the one command to begin with
     Up(commands::up::Args),
+    /// Look at a Python project and write its first manifest
+    Init(commands::init::Args),
     /// Create or update the Azure resources the manifest asks for
     Provision(commands::provision::Args),
     /// Release this directory: staging slot, migrations, checks, swap, verification
@@ -140,6 +158,8 @@ pub(crate) enum Command {
     Run(commands::run::Args),
     /// Print the region's environment for a shell
     Env(commands::env::Args),
+    /// Write Terraform, pipelines and the front end's configuration from the manifest
+    Render(commands::render::Args),
     /// Estimate what each environment costs a month
     Cost(commands::cost::Args),
     /// Show how the environments differ, and why they may
@@ -171,9 +191,10 @@ impl Context {
     /// The options that make another command mean the same app and region, for advice: each with a
     /// space before it.
     pub(crate) fn flags(&self) -> String {
-        let Global { region, env, directory, .. } = &self.global;
+        let Global { region, directory, .. } = &self.global;
+        let env = self.global.env();
         let mut flags = crate::environment::flag(region);
-        if *env != EnvironmentName::Prod {
+        if env != EnvironmentName::Prod {
             flags.push_str(" --env ");
             flags.push_str(env.as_str());
         }

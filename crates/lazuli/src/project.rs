@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lazuli_standard::{Blueprint, Environment, Manifest};
 
-use crate::cli::{Context, EnvironmentName};
+use crate::cli::Context;
 use crate::diagnostics::Failure;
 use crate::exit::Exit;
 
@@ -86,11 +86,7 @@ impl Project {
                 )
             }
         })?;
-        let environment = match cx.global.env {
-            EnvironmentName::Dev => Environment::Dev,
-            EnvironmentName::Staging => Environment::Staging,
-            EnvironmentName::Prod => Environment::Prod,
-        };
+        let environment = cx.global.env().environment();
         let blueprint = Blueprint::new(&manifest, environment);
         Ok(Self { root, manifest, environment, blueprint })
     }

@@ -21,6 +21,7 @@ use ignore::WalkBuilder;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use jiff::Timestamp;
 use lazuli_standard::Manifest;
+use lazuli_standard::webjob::WebJobFile;
 use serde::{Deserialize, Serialize};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -29,7 +30,7 @@ use crate::rotation;
 
 /// Where the migration WebJob lies in the package, see
 /// <https://learn.microsoft.com/azure/app-service/webjobs-create>.
-pub const MIGRATE_JOB: &str = "App_Data/jobs/triggered/migrate/run.sh";
+pub use lazuli_standard::webjob::MIGRATE as MIGRATE_JOB;
 
 /// Never in a package, as `.gitignore` patterns. The reasons: they are not the app (VCS, editors,
 /// caches), they only work on the machine that made them (virtual environments, ERRATA 19), or they
@@ -214,14 +215,7 @@ impl Packages {
             .suffix(".zip")
             .tempfile_in(&self.dir)
             .map_err(io_error("write to", &self.dir))?;
-        let migrate = manifest.database.migrate.as_deref().map(migrate_script);
-        // In the order of their names, which is the zip's.
-        let jobs: Vec<(&str, &str)> = migrate
-            .as_deref()
-            .map(|script| (MIGRATE_JOB, script))
-            .into_iter()
-            .chain([(rotation::JOB, rotation::JOB_SCRIPT)])
-            .collect();
+        let jobs = webjobs(manifest);
         let count = write_zip(temporary.as_file(), project, &files, &jobs)?;
         let (digest, size) = digest(temporary.as_file()).map_err(io_error("read", &self.dir))?;
         let path = self.path(&digest);
@@ -366,57 +360,25 @@ fn preflight(project: &Path, manifest: &Manifest, files: &[Entry]) -> Result<(),
     if !found {
         return Err(PackageError::NoModule { module: module.to_owned(), file, package });
     }
-    if manifest.database.migrate.is_some() && has(MIGRATE_JOB) {
-        return Err(PackageError::JobCollision(MIGRATE_JOB));
-    }
-    if has(rotation::JOB) {
-        return Err(PackageError::JobCollision(rotation::JOB));
+    for job in webjobs(manifest) {
+        if has(job.path) {
+            return Err(PackageError::JobCollision(job.path));
+        }
     }
     Ok(())
 }
 
-/// The WebJob that migrates the database its argument names.
-///
-/// It runs in the slot's own environment, where `MIGRATION_DATABASE_URL` is that slot's database;
-/// the staging slot also holds production's, under a name of its own, because production is migrated
-/// by the new code before the swap.
-fn migrate_script(command: &str) -> String {
-    format!(
-        r#"#!/usr/bin/env bash
-# Written by lazuli: the manifest's database.migrate, run inside the app's network.
-# Argument: staging (this slot's database) or production.
-set -euo pipefail
-case "${{1:-}}" in
-  "" | staging | slot) ;;
-  production)
-    # Without a staging slot this is the production database already.
-    if [ -n "${{PRODUCTION_MIGRATION_DATABASE_URL:-}}" ]; then
-      export MIGRATION_DATABASE_URL="$PRODUCTION_MIGRATION_DATABASE_URL"
-    elif [ -n "${{WEBSITE_SLOT_NAME:-}}" ] && [ "${{WEBSITE_SLOT_NAME,,}}" != production ]; then
-      echo "migrate: this slot has no PRODUCTION_MIGRATION_DATABASE_URL" >&2
-      exit 64
-    fi
-    ;;
-  *) echo "migrate: unknown database '$1': expected staging or production" >&2; exit 64 ;;
-esac
-case "${{MIGRATION_DATABASE_URL:-}}" in
-  "") echo "migrate: MIGRATION_DATABASE_URL is not set" >&2; exit 64 ;;
-  @Microsoft.KeyVault*) echo "migrate: the Key Vault reference in MIGRATION_DATABASE_URL was not resolved" >&2; exit 65 ;;
-esac
-cd "${{WEBROOT_PATH:-/home/site/wwwroot}}"
-# Where the platform's build put the dependencies, unless it activated them already.
-if [ -z "${{VIRTUAL_ENV:-}}" ]; then
-  for environment in antenv .venv; do
-    if [ -f "$environment/bin/activate" ]; then
-      . "$environment/bin/activate"
-      break
-    fi
-  done
-fi
-echo "migrate: ${{1:-staging}}"
-{command}
-"#
-    )
+/// What lazuli adds to a package: the manifest's WebJobs and a rotation's, in the order of their
+/// names, which is the zip's.
+fn webjobs(manifest: &Manifest) -> Vec<WebJobFile> {
+    let mut jobs = lazuli_standard::webjob::files(manifest);
+    jobs.push(WebJobFile {
+        path: rotation::JOB,
+        content: rotation::JOB_SCRIPT.to_owned(),
+        executable: true,
+    });
+    jobs.sort_by_key(|job| job.path);
+    jobs
 }
 
 /// Writes the zip, returns the number of files in it.
@@ -424,7 +386,7 @@ fn write_zip(
     file: &File,
     project: &Path,
     files: &[Entry],
-    jobs: &[(&str, &str)],
+    jobs: &[WebJobFile],
 ) -> Result<usize, PackageError> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
@@ -443,15 +405,17 @@ fn write_zip(
         }
         Ok::<_, PackageError>(())
     };
-    let mut rest = files;
-    for (name, script) in jobs {
-        let (before, after) = rest.split_at(rest.partition_point(|f| f.name.as_str() < *name));
-        add(&mut zip, before)?;
-        zip.start_file(*name, mode(true))?;
-        io::copy(&mut script.as_bytes(), &mut zip).map_err(io_error("pack", Path::new(name)))?;
-        rest = after;
+    // Everything in the order of its name, so that the same project is the same bytes.
+    let mut from = 0;
+    for job in jobs {
+        let to = files.partition_point(|f| f.name.as_str() < job.path);
+        add(&mut zip, &files[from..to])?;
+        from = to;
+        zip.start_file(job.path, mode(job.executable))?;
+        let mut content = job.content.as_bytes();
+        io::copy(&mut content, &mut zip).map_err(io_error("pack", Path::new(job.path)))?;
     }
-    add(&mut zip, rest)?;
+    add(&mut zip, &files[from..])?;
     zip.finish()?.into_inner().map_err(|error| PackageError::Io {
         action: "write",
         path: project.to_owned(),

@@ -11,7 +11,7 @@ mod plan;
 pub(crate) mod secrets;
 
 pub use execute::{Options, ProvisionError, Summary, provision};
-pub use plan::{Action, Plan, PlanError, Planned, Tenancy, plan};
+pub use plan::{Action, Plan, PlanError, Planned, SettingValue, Tenancy, plan};
 
 #[cfg(test)]
 mod tests;

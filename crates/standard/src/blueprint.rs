@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::data::compute;
 use crate::environment::Environment;
-use crate::manifest::{Cache, Manifest};
+use crate::manifest::{Cache, Manifest, Receiver};
 
 /// The name of the slot a release goes to first.
 pub const STAGING_SLOT: &str = compute::STAGING_SLOT.value;
@@ -55,6 +55,14 @@ pub struct Blueprint {
     pub monitoring: Monitoring,
     /// Scale-out of the backend's plan, where the environment has it.
     pub autoscale: Option<Autoscale>,
+    /// Azure OpenAI, where the manifest asks for it.
+    pub openai: Option<OpenAi>,
+    /// The Static Web App, where the front end is hosted.
+    pub frontend: Option<StaticWebApp>,
+    /// The domain users know the app under, where the environment has it.
+    pub domain: Option<String>,
+    /// What a month may cost.
+    pub budget: Budget,
 }
 
 impl Blueprint {
@@ -299,6 +307,8 @@ pub enum EndpointTarget {
     Vault,
     /// The cache.
     Cache,
+    /// Azure OpenAI.
+    OpenAi,
 }
 
 /// An App Service plan.
@@ -417,6 +427,50 @@ pub enum RoleScope {
     Vault,
     /// The Application Insights component of this name.
     Insights(String),
+    /// Azure OpenAI.
+    OpenAi,
+}
+
+/// Azure OpenAI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenAi {
+    /// `{app}-openai`, the account and the first label of its host.
+    pub name: String,
+    /// The model; the deployment has its name.
+    pub model: String,
+    /// The model's version.
+    pub version: String,
+    /// Thousands of tokens a minute.
+    pub capacity: u32,
+}
+
+impl OpenAi {
+    /// The account's host.
+    pub fn host(&self) -> String {
+        format!("{}.openai.azure.com", self.name)
+    }
+}
+
+/// A Static Web App, linked to the backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StaticWebApp {
+    /// `{app}-web`.
+    pub name: String,
+    /// Where it is registered: one of the few regions that offer it.
+    pub location: String,
+    /// `Standard`.
+    pub sku: String,
+}
+
+/// What a month may cost, and at which parts of it somebody is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// `{app}-budget`.
+    pub name: String,
+    /// US dollars.
+    pub amount: u32,
+    /// Percentages.
+    pub thresholds: Vec<u32>,
 }
 
 /// Monitoring.
@@ -430,8 +484,8 @@ pub struct Monitoring {
     pub insights: Vec<String>,
     /// Log categories of each site that go to the workspace.
     pub site_logs: Vec<String>,
-    /// Whether there are alerts.
-    pub action_group: Option<ActionGroup>,
+    /// Who is told: none where there are no alerts.
+    pub action_groups: Vec<ActionGroup>,
     /// Alerts on metrics.
     pub metric_alerts: Vec<MetricAlert>,
     /// Alerts on queries.
@@ -445,6 +499,26 @@ pub struct ActionGroup {
     pub name: String,
     /// At most 12 characters.
     pub short_name: String,
+    /// Who is in it; nobody: the subscription's owners.
+    pub receivers: Vec<Receiver>,
+}
+
+/// Which action groups an alert tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Tells {
+    /// Whoever is on call.
+    OnCall,
+    /// The team.
+    Team,
+    /// Both.
+    Both,
+}
+
+impl Tells {
+    /// Whether the on-call group is told, and whether the team is.
+    pub const fn groups(self) -> (bool, bool) {
+        (matches!(self, Self::OnCall | Self::Both), matches!(self, Self::Team | Self::Both))
+    }
 }
 
 /// What a metric alert looks at.
@@ -471,6 +545,8 @@ pub struct MetricAlert {
     pub severity: u8,
     /// On what.
     pub scope: AlertScope,
+    /// Who is told.
+    pub tells: Tells,
     /// `Microsoft.Web/sites`.
     pub namespace: String,
     /// The metric's name.
@@ -496,6 +572,8 @@ pub struct QueryAlert {
     pub description: String,
     /// 0 (critical) to 4.
     pub severity: u8,
+    /// Who is told.
+    pub tells: Tells,
     /// The query (Kusto); each row it yields is a breach.
     pub query: String,
     /// How often it runs.

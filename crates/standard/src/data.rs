@@ -345,6 +345,11 @@ pub mod secrets {
         15,
         Role { name: "Key Vault Secrets User", id: "4633458b-17de-408a-b874-0445c86b69e6" },
     );
+    /// Calls Azure OpenAI.
+    pub const OPENAI_USER: Said<Role> = said(
+        "System-Assigned Managed Identity",
+        Role { name: "Cognitive Services OpenAI User", id: "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd" },
+    );
     /// Submits telemetry.
     pub const METRICS_PUBLISHER: Said<Role> = said(
         "System-Assigned Managed Identity",
@@ -379,8 +384,57 @@ pub mod network {
     /// Managed Redis's zone.
     pub const MANAGED_REDIS_ZONE: Said<&str> =
         super::corrected("DNS", 7, "privatelink.redis.azure.net");
+    /// Azure OpenAI's zone.
+    pub const OPENAI_ZONE: Said<&str> = said("DNS", "privatelink.openai.azure.com");
     /// The database's zone.
     pub const POSTGRES_ZONE: Said<&str> = said("DNS", "privatelink.postgres.database.azure.com");
+}
+
+/// *Frontend: Azure Static Web Apps*.
+pub mod frontend {
+    use super::{Said, corrected, said};
+
+    /// The SKU.
+    pub const SKU: Said<&str> = said("Standard: Static Web Apps (Standard tier)", "Standard");
+    /// Regions that Static Web Apps offers; the files are served from everywhere:
+    /// <https://learn.microsoft.com/azure/static-web-apps/overview>.
+    pub const LOCATIONS: [&str; 5] = ["westus2", "centralus", "eastus2", "westeurope", "eastasia"];
+    /// Paths that the linked back end answers.
+    pub const API: Said<&str> = corrected("Reverse Proxy Configuration", 8, "/api/*");
+
+    /// Where an app's front end is registered, by its own region.
+    pub fn location(app: &str) -> &'static str {
+        const AMERICA: [&str; 6] = ["us", "canada", "brazil", "mexico", "chile", "usgov"];
+        const ASIA: [&str; 11] = [
+            "asia",
+            "japan",
+            "korea",
+            "india",
+            "australia",
+            "newzealand",
+            "indonesia",
+            "malaysia",
+            "taiwan",
+            "qatar",
+            "uae",
+        ];
+        if let Some(same) = LOCATIONS.iter().find(|l| **l == app) {
+            return same;
+        }
+        if app.starts_with("west") && app.contains("us") {
+            return "westus2";
+        }
+        if AMERICA.iter().any(|a| app.contains(a))
+            && !app.starts_with("australia")
+            && !app.starts_with("austria")
+        {
+            return if app.contains("central") { "centralus" } else { "eastus2" };
+        }
+        if ASIA.iter().any(|a| app.contains(a)) {
+            return "eastasia";
+        }
+        "westeurope"
+    }
 }
 
 /// *Monitoring: Application Insights*.
@@ -389,6 +443,10 @@ pub mod monitoring {
 
     const METRICS: &str = "Key Metrics to Track";
     const ALERTING: &str = "Alerting";
+
+    /// Who is told when a manifest names nobody: the subscription's owners, by e-mail.
+    pub const OWNER: super::secrets::Role =
+        super::secrets::Role { name: "Owner", id: "8e3af657-a8ff-443c-a75c-2fe8c4bcb635" };
 
     /// How much monitoring an environment has.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -413,6 +471,11 @@ pub mod monitoring {
         )
     }
 
+    /// Percentage of telemetry that is kept on ingestion. The standard's target of 5 events a second
+    /// is adaptive sampling, which is the SDK's and not the resource's to set: the resource keeps
+    /// what the SDK sends.
+    pub const SAMPLING_PERCENTAGE: Said<f64> =
+        said("Standard: Application Insights (workspace-based)", 100.0);
     /// Days that telemetry is kept.
     pub const RETENTION_DAYS: Said<u32> =
         said("Standard: Application Insights (workspace-based)", 90);
@@ -540,6 +603,19 @@ pub mod cost {
             price(ENDPOINT, "Standard", 10.0),
         ],
     );
+    /// What an environment may cost a month in US dollars, where a manifest does not say: the
+    /// standard's total for production; for the others, which it does not price, our reckoning.
+    pub const fn budget(environment: super::Environment) -> Said<u32> {
+        said(
+            "Monthly Cost Estimates",
+            match environment {
+                super::Environment::Dev => 300,
+                super::Environment::Staging => 900,
+                super::Environment::Prod => 1_400,
+            },
+        )
+    }
+
     /// Percentages of the budget at which somebody is told.
     pub const BUDGET_ALERTS: Said<[u32; 2]> = said("Cost Controls", [80, 100]);
 }

@@ -8,6 +8,9 @@ pub mod data;
 pub mod environment;
 pub mod manifest;
 pub mod parity;
+pub mod reachability;
+pub mod template;
+pub mod webjob;
 
 pub use blueprint::Blueprint;
 pub use environment::Environment;

@@ -42,6 +42,18 @@ pub struct Manifest {
     pub smoke: Vec<SmokeCheck>,
     /// What goes into the package.
     pub package: Package,
+    /// The domain users know production under, where there is one.
+    pub domain: Option<String>,
+    /// The browser's part of the app, where there is one.
+    pub frontend: Option<Frontend>,
+    /// Azure OpenAI, only when asked for.
+    pub openai: Option<OpenAi>,
+    /// Who is told by alerts and budgets.
+    pub alerts: Alerts,
+    /// What each environment may cost a month.
+    pub budget: Budget,
+    /// What the pipelines cannot know by themselves.
+    pub pipelines: Pipelines,
 }
 
 /// The web app.
@@ -63,11 +75,87 @@ pub struct Backend {
     pub settings: BTreeMap<String, String>,
 }
 
-/// A process with its own site.
+/// A background process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Process {
     /// The startup command.
     pub run: String,
+    /// Whether it is a continuous WebJob of the web app rather than a site of its own.
+    pub webjob: bool,
+}
+
+/// The browser's part of the app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Frontend {
+    /// Who serves it.
+    pub hosting: Hosting,
+    /// Its directory in the repository, where `package.json` is.
+    pub directory: String,
+    /// What its build writes, below `directory`.
+    pub output: String,
+    /// Origins the browser talks to besides the app's own, `https://tiles.example.com`.
+    pub connect: Vec<String>,
+}
+
+/// Who serves the front end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hosting {
+    /// Azure Static Web Apps.
+    StaticWebApp,
+    /// The web app itself.
+    AppService,
+}
+
+/// Azure OpenAI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenAi {
+    /// The model, `gpt-4o`; the deployment has its name.
+    pub model: String,
+    /// The model's version, `2024-11-20`.
+    pub version: String,
+    /// Thousands of tokens a minute.
+    pub capacity: u32,
+}
+
+/// Who is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Alerts {
+    /// Who is woken: severity 0, and 1 where users notice.
+    pub oncall: Vec<Receiver>,
+    /// Who is told in the daytime: severity 1 and 2, budgets.
+    pub team: Vec<Receiver>,
+}
+
+/// Somebody who is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Receiver {
+    /// An e-mail address.
+    Email(String),
+    /// A webhook by name, `pagerduty`. Its address is a secret and not in the manifest: Terraform
+    /// takes it from the variable `alert_webhooks`.
+    Webhook(String),
+}
+
+/// What each environment may cost a month, US dollars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// Development.
+    pub dev: u32,
+    /// Staging.
+    pub staging: u32,
+    /// Production.
+    pub prod: u32,
+}
+
+/// What the pipelines cannot know by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pipelines {
+    /// The service connection, by workload identity federation.
+    pub service_connection: String,
+    /// A pool of self-hosted agents inside the VNet: Microsoft's reach neither vault nor database.
+    pub pool: String,
 }
 
 /// The database.

@@ -82,7 +82,7 @@ pub fn compare(environments: &[Blueprint; 3]) -> Vec<Row> {
     });
     row("Auto-scale", Some("only production's load varies"), &|b| yes(b.autoscale.is_some()));
     row("Monitoring", Some("alerts are for what somebody gets up for"), &|b| {
-        if b.monitoring.action_group.is_some() {
+        if !b.monitoring.action_groups.is_empty() {
             "Full + Alerts"
         } else if b.monitoring.site_logs.is_empty() {
             "Basic"
@@ -92,7 +92,22 @@ pub fn compare(environments: &[Blueprint; 3]) -> Vec<Row> {
         .to_owned()
     });
 
+    row("Custom domain", Some("users know production alone"), &|b| {
+        b.domain.clone().unwrap_or_else(|| "no".to_owned())
+    });
+    row("Budget (USD a month)", Some("what is cheaper may cost less"), &|b| {
+        b.budget.amount.to_string()
+    });
+
     // What must be the same: the architecture.
+    row("Azure OpenAI", None, &|b| match &b.openai {
+        Some(o) => format!("{} {}", o.model, o.version),
+        None => "no".to_owned(),
+    });
+    row("Front end", None, &|b| match &b.frontend {
+        Some(f) => format!("Static Web App {}", f.sku),
+        None => "App Service".to_owned(),
+    });
     row("Runtime", None, &|b| b.backend().linux_fx_version.clone());
     row("Startup command", None, &|b| b.backend().startup.clone());
     row("Sites", None, &|b| {

@@ -12,11 +12,13 @@ pub(crate) mod completions;
 pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod env;
+pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod parity;
 pub(crate) mod provision;
 pub(crate) mod region;
 pub(crate) mod releases;
+pub(crate) mod render;
 pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod secrets;
@@ -32,6 +34,8 @@ pub(crate) fn dispatch(command: Command, cx: &Context) -> Result<ExitCode, Failu
         Command::Env(args) => return env::run(&args, cx).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => return check::run(&args, cx),
         Command::Cost(args) => return cost::run(&args, cx).map(|()| ExitCode::SUCCESS),
+        Command::Init(args) => return init::run(&args, cx).map(|()| ExitCode::SUCCESS),
+        Command::Render(args) => return render::run(&args, cx),
         Command::Parity(args) => return parity::run(&args, cx).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => {
             completions::run(&args, cx);
@@ -59,6 +63,8 @@ pub(crate) fn dispatch(command: Command, cx: &Context) -> Result<ExitCode, Failu
             | Command::Env(_)
             | Command::Check(_)
             | Command::Cost(_)
+            | Command::Init(_)
+            | Command::Render(_)
             | Command::Parity(_)
             | Command::Completions(_) => Ok(()),
         }

@@ -58,6 +58,7 @@ async fn carry_out(
     let tenancy = Tenancy {
         subscription: session.subscription.clone(),
         tenant: session.environment.tenant_id.clone(),
+        month: jiff::Timestamp::now().strftime("%Y-%m").to_string(),
     };
     let plan = plan(&project.blueprint, &tenancy).map_err(|error| {
         Failure::new(Exit::Provision, "the resources cannot be named").because(&error)

@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::symlink;
 
+use lazuli_standard::webjob::migrate_script;
+
 use super::*;
 
 fn write(root: &Path, name: &str, content: &str) {
@@ -31,7 +33,14 @@ fn names(root: &Path, exclude: &[&str]) -> (BTreeSet<String>, Vec<String>) {
 fn zip_of(root: &Path, job: Option<&str>) -> (String, Vec<u8>) {
     let files = list(root, &[], &mut |_| {}).expect("listed");
     let file = tempfile::tempfile().expect("a file");
-    let jobs: Vec<(&str, &str)> = job.map(|script| (MIGRATE_JOB, script)).into_iter().collect();
+    let jobs: Vec<WebJobFile> = job
+        .map(|script| WebJobFile {
+            path: MIGRATE_JOB,
+            content: script.to_owned(),
+            executable: true,
+        })
+        .into_iter()
+        .collect();
     write_zip(&file, root, &files, &jobs).expect("zipped");
     let (digest, _) = digest(&file).expect("digested");
     let mut bytes = Vec::new();

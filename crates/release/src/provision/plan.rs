@@ -7,10 +7,10 @@ use lazuli_azure::{IdError, ResourceId};
 use lazuli_standard::Blueprint;
 use lazuli_standard::blueprint::{
     AlertScope, AutoscaleRule, Direction, EndpointTarget, RoleScope, SecretOrigin, SecurityRule,
-    Setting, Site, Subnet,
+    Setting, Site, Subnet, Tells,
 };
-use lazuli_standard::data::{cache as cache_data, compute};
-use lazuli_standard::manifest::Cache;
+use lazuli_standard::data::{self, cache as cache_data, compute};
+use lazuli_standard::manifest::{Cache, Receiver};
 use serde_json::{Map, Value, json};
 
 /// In which subscription.
@@ -20,6 +20,8 @@ pub struct Tenancy {
     pub subscription: String,
     /// The tenant's ID.
     pub tenant: String,
+    /// The month a budget begins in, `2026-11`: Azure takes no other than the current one.
+    pub month: String,
 }
 
 /// What has to be done, in an order in which it can be.
@@ -141,6 +143,9 @@ mod api {
     pub(super) const METRIC_ALERTS: &str = "2018-03-01";
     pub(super) const QUERY_RULES: &str = "2023-03-15-preview";
     pub(super) const DIAGNOSTICS: &str = "2021-05-01-preview";
+    pub(super) const BUDGETS: &str = "2019-10-01";
+    pub(super) const COGNITIVE: &str = "2024-10-01";
+    pub(super) const STATIC_SITES: &str = "2023-01-01";
 }
 
 /// The namespace of the names of role assignments: the same assignment has the same name.
@@ -156,12 +161,15 @@ pub fn plan(blueprint: &Blueprint, tenancy: &Tenancy) -> Result<Plan, PlanError>
     planner.vault()?;
     planner.database()?;
     planner.cache()?;
+    planner.openai()?;
     planner.private_endpoints()?;
     planner.monitoring()?;
     planner.sites()?;
     planner.secrets()?;
     planner.settings()?;
     planner.alerts()?;
+    planner.budget()?;
+    planner.frontend()?;
     Ok(Plan { steps: planner.steps })
 }
 
@@ -330,7 +338,7 @@ impl Planner<'_> {
         let zone = self.zone(&postgres.dns_zone)?;
         let link = self.blueprint.dns_zones.iter().find(|z| z.name == postgres.dns_zone);
         let link = link.map(|z| zone.child("virtualNetworkLinks", &z.link)).transpose()?;
-        let subnet = self.subnet(lazuli_standard::data::network::DB.0)?;
+        let subnet = self.subnet(data::network::DB.0)?;
         let enabled = |on: bool| if on { "Enabled" } else { "Disabled" };
         let mut body = self.body(&json!({
             "version": postgres.version,
@@ -428,12 +436,13 @@ impl Planner<'_> {
     }
 
     fn private_endpoints(&mut self) -> Result<(), PlanError> {
-        let subnet = self.subnet(lazuli_standard::data::network::PE.0)?;
+        let subnet = self.subnet(data::network::PE.0)?;
         let vnet = self.vnet()?;
         for endpoint in &self.blueprint.private_endpoints {
             let target = match endpoint.target {
                 EndpointTarget::Vault => self.vault_id()?,
                 EndpointTarget::Cache => self.cache_id()?,
+                EndpointTarget::OpenAi => self.openai_id()?,
             };
             let id = self.id("Microsoft.Network/privateEndpoints", &endpoint.name)?;
             let body = self.body(&json!({
@@ -447,7 +456,9 @@ impl Planner<'_> {
                 }],
             }));
             let title = format!("Private endpoint {}", endpoint.name);
-            self.add(id.clone(), api::NETWORK, title, put(body), &[&target, &vnet]);
+            let optional = endpoint.target == EndpointTarget::OpenAi;
+            let at = self.add(id.clone(), api::NETWORK, title, put(body), &[&target, &vnet]);
+            self.steps[at].optional = optional;
             let zone = self.zone(&endpoint.dns_zone)?;
             let body = json!({"properties": {"privateDnsZoneConfigs": [{
                 "name": endpoint.dns_zone.replace('.', "-"),
@@ -455,8 +466,114 @@ impl Planner<'_> {
             }]}});
             let zone_group = id.child("privateDnsZoneGroups", "default")?;
             let title = format!("DNS of {}", endpoint.name);
-            self.add(zone_group, api::NETWORK, title, put(body), &[&zone]);
+            let at = self.add(zone_group, api::NETWORK, title, put(body), &[&zone]);
+            self.steps[at].optional = optional;
         }
+        Ok(())
+    }
+
+    fn openai_id(&self) -> Result<ResourceId, IdError> {
+        let name = self.blueprint.openai.as_ref().map_or("openai", |o| o.name.as_str());
+        self.id("Microsoft.CognitiveServices/accounts", name)
+    }
+
+    /// Optional: a region on one machine has no model, and the rest of the app runs without.
+    fn openai(&mut self) -> Result<(), PlanError> {
+        let Some(openai) = &self.blueprint.openai else { return Ok(()) };
+        let id = self.openai_id()?;
+        let mut body = self.body(&json!({
+            "customSubDomainName": openai.name,
+            "disableLocalAuth": true,
+            "publicNetworkAccess": "Disabled",
+            "networkAcls": {"defaultAction": "Deny"},
+        }));
+        body["kind"] = "OpenAI".into();
+        body["sku"] = json!({"name": "S0"});
+        body["identity"] = json!({"type": "SystemAssigned"});
+        let title = format!("Azure OpenAI {}", openai.name);
+        let at = self.add(id.clone(), api::COGNITIVE, title, put(body), &[]);
+        self.optional(at);
+        let body = json!({
+            "sku": {"name": "Standard", "capacity": openai.capacity},
+            "properties": {
+                "model": {"format": "OpenAI", "name": openai.model, "version": openai.version},
+                "versionUpgradeOption": "NoAutoUpgrade",
+            },
+        });
+        let deployment = id.child("deployments", &openai.model)?;
+        let title = format!("Model {} {}", openai.model, openai.version);
+        let at = self.add(deployment, api::COGNITIVE, title, put(body), &[&id]);
+        self.optional(at);
+        Ok(())
+    }
+
+    /// What the group costs, and who hears of it.
+    fn budget(&mut self) -> Result<(), PlanError> {
+        let budget = &self.blueprint.budget;
+        let team = self.blueprint.monitoring.action_groups.iter().find(|g| g.short_name == "team");
+        let group =
+            team.map(|g| self.id("Microsoft.Insights/actionGroups", &g.name)).transpose()?;
+        let notifications: Map<String, Value> = budget
+            .thresholds
+            .iter()
+            .map(|threshold| {
+                let mut notification = json!({
+                    "enabled": true,
+                    "operator": "GreaterThan",
+                    "threshold": threshold,
+                    "thresholdType": "Actual",
+                    "contactEmails": [],
+                    "contactRoles": ["Owner"],
+                });
+                if let Some(group) = &group {
+                    notification["contactGroups"] = json!([group.as_str()]);
+                }
+                (format!("Actual_GreaterThan_{threshold}.000000_Percent"), notification)
+            })
+            .collect();
+        let body = json!({"properties": {
+            "category": "Cost",
+            "amount": budget.amount,
+            "timeGrain": "Monthly",
+            "timePeriod": {"startDate": format!("{}-01T00:00:00Z", self.tenancy.month)},
+            "notifications": notifications,
+        }});
+        let id = self.group.resource("Microsoft.Consumption/budgets", &budget.name)?;
+        let title = format!("Budget of {} USD a month", budget.amount);
+        let after: Vec<&ResourceId> = group.iter().collect();
+        // When it begins counts once: next month it is still the same budget.
+        let action = Action::Put { body, initial: &["/properties/timePeriod"] };
+        let at = self.add(id, api::BUDGETS, title, action, &after);
+        self.optional(at);
+        Ok(())
+    }
+
+    /// Optional: a region without Static Web Apps serves the app all the same.
+    fn frontend(&mut self) -> Result<(), PlanError> {
+        let Some(web) = &self.blueprint.frontend else { return Ok(()) };
+        let id = self.id("Microsoft.Web/staticSites", &web.name)?;
+        let body = json!({
+            "location": web.location,
+            "tags": self.blueprint.tags,
+            "sku": {"name": web.sku, "tier": web.sku},
+            "properties": {
+                "allowConfigFileUpdates": true,
+                "publicNetworkAccess": "Enabled",
+                "stagingEnvironmentPolicy": "Disabled",
+            },
+        });
+        let title = format!("Static Web App {}", web.name);
+        let at = self.add(id.clone(), api::STATIC_SITES, title, put(body), &[]);
+        self.optional(at);
+        let backend = self.site_id(&self.blueprint.backend().name, None)?;
+        let link = id.child("linkedBackends", "backend")?;
+        let body = json!({"properties": {
+            "backendResourceId": backend.as_str(),
+            "region": self.blueprint.location,
+        }});
+        let title = format!("Back end of {}", web.name);
+        let at = self.add(link, api::STATIC_SITES, title, put(body), &[&id, &backend]);
+        self.optional(at);
         Ok(())
     }
 
@@ -544,6 +661,7 @@ impl Planner<'_> {
             let (scope, optional) = match &assignment.scope {
                 RoleScope::Vault => (self.vault_id()?, false),
                 RoleScope::Insights(name) => (self.insights(name)?, true),
+                RoleScope::OpenAi => (self.openai_id()?, true),
             };
             let role_definition = format!(
                 "/subscriptions/{}/providers/Microsoft.Authorization/roleDefinitions/{}",
@@ -567,7 +685,7 @@ impl Planner<'_> {
     }
 
     fn site_body(&self, site: &Site) -> Result<Value, PlanError> {
-        let subnet = self.subnet(lazuli_standard::data::network::APP.0)?;
+        let subnet = self.subnet(data::network::APP.0)?;
         let plan = self.plan_id(&site.plan)?;
         let mut config = json!({
             "linuxFxVersion": site.linux_fx_version,
@@ -732,11 +850,37 @@ impl Planner<'_> {
             );
             self.add(id, api::AUTOSCALE, title, put(body), &[&plan, &site]);
         }
-        if let Some(group) = &monitoring.action_group {
-            let group_id = self.id("Microsoft.Insights/actionGroups", &group.name)?;
-            let body = self.global(&json!({"groupShortName": group.short_name, "enabled": true}));
+        let mut groups: Vec<ResourceId> = Vec::new();
+        for group in &monitoring.action_groups {
+            let id = self.id("Microsoft.Insights/actionGroups", &group.name)?;
+            let mut emails = Vec::new();
+            for receiver in &group.receivers {
+                // A webhook's address is a secret that only Terraform is given.
+                if let Receiver::Email(address) = receiver {
+                    emails.push(json!({
+                        "name": address, "emailAddress": address, "useCommonAlertSchema": true,
+                    }));
+                }
+            }
+            let mut properties = json!({"groupShortName": group.short_name, "enabled": true, "emailReceivers": emails});
+            if group.receivers.is_empty() {
+                properties["armRoleReceivers"] = json!([{
+                    "name": "owners", "roleId": data::monitoring::OWNER.id, "useCommonAlertSchema": true,
+                }]);
+            }
+            let body = self.global(&properties);
             let title = format!("Action group {}", group.name);
-            self.add(group_id.clone(), api::ACTION_GROUPS, title, put(body), &[]);
+            self.add(id.clone(), api::ACTION_GROUPS, title, put(body), &[]);
+            groups.push(id);
+        }
+        if let [oncall, team] = &groups[..] {
+            let told = |tells: Tells| -> Vec<&ResourceId> {
+                let (first, second) = tells.groups();
+                [(first, oncall), (second, team)]
+                    .into_iter()
+                    .filter_map(|(is, group)| is.then_some(group))
+                    .collect()
+            };
             for alert in &monitoring.metric_alerts {
                 let scope = match alert.scope {
                     AlertScope::Site => self.site_id(&self.blueprint.backend().name, None)?,
@@ -768,11 +912,16 @@ impl Planner<'_> {
                             "timeAggregation": alert.aggregation,
                         }],
                     },
-                    "actions": [{"actionGroupId": group_id.as_str()}],
+                    "actions": told(alert.tells)
+                        .iter()
+                        .map(|g| json!({"actionGroupId": g.as_str()}))
+                        .collect::<Vec<_>>(),
                 }));
                 let id = self.id("Microsoft.Insights/metricAlerts", &alert.name)?;
                 let title = format!("Alert {}", alert.name);
-                self.add(id, api::METRIC_ALERTS, title, put(body), &[&group_id, &scope]);
+                let mut after = told(alert.tells);
+                after.push(&scope);
+                self.add(id, api::METRIC_ALERTS, title, put(body), &after);
             }
             let insights = self.insights(&monitoring.insights[0])?;
             for alert in &monitoring.query_alerts {
@@ -792,12 +941,17 @@ impl Planner<'_> {
                         "failingPeriods":
                             {"numberOfEvaluationPeriods": 1, "minFailingPeriodsToAlert": 1},
                     }]},
-                    "actions": {"actionGroups": [group_id.as_str()]},
+                    "actions": {"actionGroups": told(alert.tells)
+                        .iter()
+                        .map(|g| g.as_str())
+                        .collect::<Vec<_>>()},
                 }));
                 body["kind"] = "LogAlert".into();
                 let id = self.id("Microsoft.Insights/scheduledQueryRules", &alert.name)?;
                 let title = format!("Alert {}", alert.name);
-                self.add(id, api::QUERY_RULES, title, put(body), &[&group_id, &insights]);
+                let mut after = told(alert.tells);
+                after.push(&insights);
+                self.add(id, api::QUERY_RULES, title, put(body), &after);
             }
         }
         for at in first..self.steps.len() {

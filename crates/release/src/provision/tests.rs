@@ -27,7 +27,11 @@ fn blueprint(manifest: &str, environment: Environment) -> Blueprint {
 }
 
 fn planned(manifest: &str, environment: Environment) -> Plan {
-    let tenancy = Tenancy { subscription: "sub".to_owned(), tenant: "tenant".to_owned() };
+    let tenancy = Tenancy {
+        subscription: "sub".to_owned(),
+        tenant: "tenant".to_owned(),
+        month: "2026-11".to_owned(),
+    };
     plan(&blueprint(manifest, environment), &tenancy).unwrap()
 }
 

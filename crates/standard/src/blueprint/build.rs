@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ActionGroup, AlertScope, Autoscale, AutoscaleRule, Blueprint, DnsZone, EndpointTarget,
-    MetricAlert, Monitoring, Plan, Postgres, PrivateEndpoint, QueryAlert, Redis, RoleAssignment,
-    RoleScope, STAGING_SLOT, Secret, SecretOrigin, Setting, Site, SiteRole, Slot, Vault, network,
+    ActionGroup, AlertScope, Autoscale, AutoscaleRule, Blueprint, Budget, DnsZone, EndpointTarget,
+    MetricAlert, Monitoring, OpenAi, Plan, Postgres, PrivateEndpoint, QueryAlert, Redis,
+    RoleAssignment, RoleScope, STAGING_SLOT, Secret, SecretOrigin, Setting, Site, SiteRole, Slot,
+    StaticWebApp, Tells, Vault, network,
 };
-use crate::data::{cache, compute, database, monitoring, network as net, scaling, secrets};
+use crate::data::{
+    cache, compute, cost, database, frontend, monitoring, network as net, scaling, secrets,
+};
 use crate::environment::Environment;
-use crate::manifest::{Cache, Manifest};
+use crate::manifest::{Cache, Hosting, Manifest};
 
 /// What the standard gives an app in an environment.
 pub(super) fn blueprint(manifest: &Manifest, environment: Environment) -> Blueprint {
     let names = Names::new(manifest, environment);
     let cache = cache(&names, manifest.cache, environment);
     let postgres = postgres(&names, environment);
-    let monitoring = monitoring(&names, &postgres, manifest.cache);
+    let monitoring = monitoring(&names, manifest, &postgres);
     let sites = sites(&names, manifest);
     let mut tags = BTreeMap::new();
     tags.insert("app".to_owned(), manifest.app.clone());
@@ -29,17 +32,40 @@ pub(super) fn blueprint(manifest: &Manifest, environment: Environment) -> Bluepr
         resource_group: format!("rg-{}-{environment}", manifest.app),
         tags,
         network: network::network(names.of("vnet"), cache.port),
-        dns_zones: dns_zones(manifest.cache),
+        dns_zones: dns_zones(manifest),
         vault: Vault {
             name: names.of("kv"),
             soft_delete_days: *secrets::SOFT_DELETE_DAYS,
             purge_protection: *secrets::purge_protection(environment),
         },
         secrets: secret_list(&names, manifest, &postgres),
-        private_endpoints: private_endpoints(&names, &cache),
+        private_endpoints: private_endpoints(&names, manifest, &cache),
         plans: plans(&names, manifest, environment),
-        role_assignments: role_assignments(&sites, &names),
+        role_assignments: role_assignments(&sites, &names, manifest),
         autoscale: scaling::enabled(environment).then(|| autoscale(&names)),
+        openai: manifest.openai.as_ref().map(|o| OpenAi {
+            name: names.of("openai"),
+            model: o.model.clone(),
+            version: o.version.clone(),
+            capacity: o.capacity,
+        }),
+        frontend: manifest.frontend.as_ref().filter(|f| f.hosting == Hosting::StaticWebApp).map(
+            |_| StaticWebApp {
+                name: names.of("web"),
+                location: frontend::location(&manifest.location).to_owned(),
+                sku: frontend::SKU.to_string(),
+            },
+        ),
+        domain: manifest.domain.clone().filter(|_| environment == Environment::Prod),
+        budget: Budget {
+            name: names.of("budget"),
+            amount: match environment {
+                Environment::Dev => manifest.budget.dev,
+                Environment::Staging => manifest.budget.staging,
+                Environment::Prod => manifest.budget.prod,
+            },
+            thresholds: cost::BUDGET_ALERTS.to_vec(),
+        },
         sites,
         postgres,
         cache,
@@ -142,18 +168,27 @@ fn cache_zone(kind: Cache) -> &'static str {
     }
 }
 
-fn dns_zones(kind: Cache) -> Vec<DnsZone> {
-    [(*net::VAULT_ZONE, "kv"), (cache_zone(kind), "redis"), (*net::POSTGRES_ZONE, "pg")]
+fn dns_zones(manifest: &Manifest) -> Vec<DnsZone> {
+    let mut zones = vec![
+        (*net::VAULT_ZONE, "kv"),
+        (cache_zone(manifest.cache), "redis"),
+        (*net::POSTGRES_ZONE, "pg"),
+    ];
+    if manifest.openai.is_some() {
+        zones.push((*net::OPENAI_ZONE, "openai"));
+    }
+    zones
+        .into_iter()
         .map(|(name, what)| DnsZone { name: name.to_owned(), link: format!("link-{what}") })
-        .into()
+        .collect()
 }
 
-fn private_endpoints(names: &Names, cache: &Redis) -> Vec<PrivateEndpoint> {
+fn private_endpoints(names: &Names, manifest: &Manifest, cache: &Redis) -> Vec<PrivateEndpoint> {
     let group = match cache.kind {
         Cache::Premium => "redisCache",
         Cache::Managed => "redisEnterprise",
     };
-    vec![
+    let mut endpoints = vec![
         PrivateEndpoint {
             name: names.of("kv-pe"),
             target: EndpointTarget::Vault,
@@ -166,7 +201,16 @@ fn private_endpoints(names: &Names, cache: &Redis) -> Vec<PrivateEndpoint> {
             group: group.to_owned(),
             dns_zone: cache_zone(cache.kind).to_owned(),
         },
-    ]
+    ];
+    if manifest.openai.is_some() {
+        endpoints.push(PrivateEndpoint {
+            name: names.of("openai-pe"),
+            target: EndpointTarget::OpenAi,
+            group: "account".to_owned(),
+            dns_zone: net::OPENAI_ZONE.to_string(),
+        });
+    }
+    endpoints
 }
 
 /// The pooled port where there is a pool.
@@ -209,7 +253,8 @@ fn plans(names: &Names, manifest: &Manifest, environment: Environment) -> Vec<Pl
         instances: *compute::instances(environment),
         per_site_scaling: false,
     }];
-    if manifest.worker.is_some() || manifest.scheduler.is_some() {
+    let own_site = |p: &Option<crate::manifest::Process>| p.as_ref().is_some_and(|p| !p.webjob);
+    if own_site(&manifest.worker) || own_site(&manifest.scheduler) {
         let sku = *compute::worker_sku(environment);
         let slots = compute::SKUS.iter().any(|s| s.name == sku && s.slots);
         plans.push(Plan {
@@ -249,6 +294,15 @@ fn settings(
         ("SCM_DO_BUILD_DURING_DEPLOYMENT".to_owned(), plain("true")),
         ("WEBSITES_CONTAINER_START_TIME_LIMIT".to_owned(), plain(&limit)),
     ]);
+    if let Some(openai) = &manifest.openai {
+        settings.extend([
+            (
+                "AZURE_OPENAI_ENDPOINT".to_owned(),
+                plain(&format!("https://{}.openai.azure.com/", names.of("openai"))),
+            ),
+            ("AZURE_OPENAI_DEPLOYMENT".to_owned(), plain(&openai.model)),
+        ]);
+    }
     settings
 }
 
@@ -318,7 +372,7 @@ fn sites(names: &Names, manifest: &Manifest) -> Vec<Site> {
         (SiteRole::Scheduler, "scheduler", &manifest.scheduler),
     ];
     for (role, what, process) in background {
-        let Some(process) = process else { continue };
+        let Some(process) = process.as_ref().filter(|p| !p.webjob) else { continue };
         let mut settings = settings(names, manifest, app_env, &secrets::DATABASE, names.insights());
         if role == SiteRole::Scheduler {
             // Restarting starts the new instance before the old one stops, unless told otherwise:
@@ -348,16 +402,20 @@ fn sites(names: &Names, manifest: &Manifest) -> Vec<Site> {
 
 const PRODUCTION_MIGRATION: &str = "PRODUCTION_MIGRATION_DATABASE_URL";
 
-fn role_assignments(sites: &[Site], names: &Names) -> Vec<RoleAssignment> {
+fn role_assignments(sites: &[Site], names: &Names, manifest: &Manifest) -> Vec<RoleAssignment> {
     let mut assignments = Vec::new();
     for site in sites {
         let slots = std::iter::once(None).chain(site.slots.iter().map(|s| Some(s.name.clone())));
         for slot in slots {
             let insights = if slot.is_some() { names.staging_insights() } else { names.insights() };
-            for (role, scope) in [
+            let mut roles = vec![
                 (secrets::SECRETS_USER, RoleScope::Vault),
                 (secrets::METRICS_PUBLISHER, RoleScope::Insights(insights)),
-            ] {
+            ];
+            if manifest.openai.is_some() {
+                roles.push((secrets::OPENAI_USER, RoleScope::OpenAi));
+            }
+            for (role, scope) in roles {
                 assignments.push(RoleAssignment {
                     site: site.name.clone(),
                     slot: slot.clone(),
@@ -371,7 +429,7 @@ fn role_assignments(sites: &[Site], names: &Names) -> Vec<RoleAssignment> {
     assignments
 }
 
-fn monitoring(names: &Names, postgres: &Postgres, kind: Cache) -> Monitoring {
+fn monitoring(names: &Names, manifest: &Manifest, postgres: &Postgres) -> Monitoring {
     let level = *monitoring::level(names.environment);
     let mut insights = vec![names.insights()];
     if names.slot {
@@ -388,9 +446,22 @@ fn monitoring(names: &Names, postgres: &Postgres, kind: Cache) -> Monitoring {
         retention_days: *monitoring::RETENTION_DAYS,
         insights,
         site_logs,
-        action_group: alerts
-            .then(|| ActionGroup { name: names.of("oncall"), short_name: "oncall".to_owned() }),
-        metric_alerts: if alerts { metric_alerts(names, postgres, kind) } else { Vec::new() },
+        action_groups: if alerts {
+            [("oncall", &manifest.alerts.oncall), ("team", &manifest.alerts.team)]
+                .map(|(name, receivers)| ActionGroup {
+                    name: names.of(name),
+                    short_name: name.to_owned(),
+                    receivers: receivers.clone(),
+                })
+                .into()
+        } else {
+            Vec::new()
+        },
+        metric_alerts: if alerts {
+            metric_alerts(names, postgres, manifest.cache)
+        } else {
+            Vec::new()
+        },
         query_alerts: if alerts { query_alerts(names) } else { Vec::new() },
     }
 }
@@ -415,6 +486,9 @@ fn metric_alerts(names: &Names, postgres: &Postgres, kind: Cache) -> Vec<MetricA
             description,
             severity,
             scope,
+            // The standard's table: down, PagerDuty; connections, Teams. What is only a
+            // threshold of its metrics table wakes nobody.
+            tells: if severity == 0 { Tells::OnCall } else { Tells::Team },
             namespace: metric.0.to_owned(),
             metric: metric.1.to_owned(),
             aggregation: "Average".to_owned(),
@@ -511,6 +585,7 @@ fn query_alerts(names: &Names) -> Vec<QueryAlert> {
         name: names.of(name),
         description,
         severity,
+        tells: if name == "error-rate" { Tells::Both } else { Tells::Team },
         query,
         frequency: window,
         window,

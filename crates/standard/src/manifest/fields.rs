@@ -69,6 +69,30 @@ pub(super) const ROOT: &[Field] = &[
         &["smoke-tests", "checks", "tests"],
     ),
     optional("package", "What goes into the package."),
+    or(
+        optional("domain", "The domain users know production under, e.g. notes.example.com."),
+        &["custom-domain", "hostname", "host"],
+    ),
+    or(
+        optional("frontend", "The browser's part of the app, built with npm run build."),
+        &["front-end", "spa", "client", "ui"],
+    ),
+    or(optional("openai", "Azure OpenAI, reached by managed identity."), &["open-ai", "llm"]),
+    or(
+        optional(
+            "alerts",
+            "Who is told by alerts and budgets. Default: the subscription's owners, by e-mail.",
+        ),
+        &["alerting", "receivers", "notifications"],
+    ),
+    or(
+        optional("budget", "What each environment may cost a month, in US dollars."),
+        &["budgets", "cost"],
+    ),
+    or(
+        optional("pipelines", "What the Azure DevOps pipelines cannot know by themselves."),
+        &["pipeline", "azure-devops", "ci"],
+    ),
 ];
 
 /// `backend`.
@@ -104,8 +128,92 @@ pub(super) const BACKEND: &[Field] = &[
 ];
 
 /// `worker`, `scheduler`.
-pub(super) const PROCESS: &[Field] =
-    &[or(required("run", "The startup command."), &["command", "cmd", "start", "startup"])];
+pub(super) const PROCESS: &[Field] = &[
+    or(required("run", "The startup command."), &["command", "cmd", "start", "startup"]),
+    or(
+        optional(
+            "webjob",
+            "true: a continuous WebJob of the web app, for low volume. Default false: a site of its own.",
+        ),
+        &["web-job", "job"],
+    ),
+];
+
+/// `frontend`.
+pub(super) const FRONTEND: &[Field] = &[
+    or(
+        optional(
+            "hosting",
+            "static-web-app: Azure Static Web Apps, with /api linked to the web app. app-service: the web app serves the files. Default static-web-app.",
+        ),
+        &["host", "type", "served-by"],
+    ),
+    or(
+        optional("directory", "Its directory, where package.json is. Default modules/frontend."),
+        &["path", "source", "dir", "app-location"],
+    ),
+    or(
+        optional("output", "What its build writes, below the directory. Default dist."),
+        &["dist", "build", "output-location"],
+    ),
+    or(
+        optional(
+            "connect",
+            "Origins the browser talks to besides the app's own, e.g. https://tiles.example.com.",
+        ),
+        &["origins", "connect-src", "csp"],
+    ),
+];
+
+/// `openai`.
+pub(super) const OPENAI: &[Field] = &[
+    or(required("model", "The model, e.g. gpt-4o. The deployment has its name."), &["name"]),
+    required("version", "The model's version, e.g. \"2024-11-20\"."),
+    or(
+        optional("capacity", "Thousands of tokens a minute, 1 to 10000. Default 10."),
+        &["tpm", "tokens"],
+    ),
+];
+
+/// `alerts`.
+pub(super) const ALERTS: &[Field] = &[
+    or(
+        optional(
+            "oncall",
+            "Who is woken: e-mail addresses, and names of webhooks (pagerduty) whose secret addresses Terraform is given in TF_VAR_alert_webhooks.",
+        ),
+        &["on-call", "pager", "pagerduty"],
+    ),
+    or(
+        optional("team", "Who is told in the daytime, and of budgets; as oncall."),
+        &["teams", "email", "emails"],
+    ),
+];
+
+/// `budget`.
+pub(super) const BUDGET: &[Field] = &[
+    or(optional("dev", "US dollars a month. Default 300."), &["development"]),
+    optional("staging", "US dollars a month. Default 900."),
+    or(optional("prod", "US dollars a month. Default 1400."), &["production"]),
+];
+
+/// `pipelines`.
+pub(super) const PIPELINES: &[Field] = &[
+    or(
+        optional(
+            "service-connection",
+            "The Azure Resource Manager service connection, by workload identity federation. Default {app}-azure.",
+        ),
+        &["connection", "azure-subscription", "subscription"],
+    ),
+    or(
+        optional(
+            "pool",
+            "The pool of self-hosted agents inside the VNet that runs Terraform, which writes secrets into the vault. Default {app}-vnet.",
+        ),
+        &["agent-pool", "agents"],
+    ),
+];
 
 /// `database`.
 pub(super) const DATABASE: &[Field] = &[or(
@@ -136,4 +244,9 @@ pub(super) const PLACES: &[(&str, &[Field])] = &[
     ("worker", PROCESS),
     ("database", DATABASE),
     ("package", PACKAGE),
+    ("frontend", FRONTEND),
+    ("openai", OPENAI),
+    ("alerts", ALERTS),
+    ("budget", BUDGET),
+    ("pipelines", PIPELINES),
 ];

@@ -8,8 +8,12 @@ use serde_json::Value;
 use super::fields::{self, Field};
 use super::report::Problem;
 use super::tree::{self, Entry, Kind, Node, Scalar, resolve};
-use super::{Backend, Cache, Database, Manifest, Package, Process, Secret, SmokeCheck, rules};
-use crate::data::compute;
+use super::{
+    Alerts, Backend, Budget, Cache, Database, Frontend, Hosting, Manifest, OpenAi, Package,
+    Pipelines, Process, Receiver, Secret, SmokeCheck, rules,
+};
+use crate::data::{compute, cost};
+use crate::environment::Environment;
 
 /// Most smoke checks, secrets, exclusions, settings.
 const MANY: usize = 200;
@@ -55,6 +59,12 @@ impl Reader {
         let secrets = self.secrets(&map, app.as_deref().unwrap_or_default(), backend.as_ref());
         let smoke = self.smoke(&map);
         let package = Package { exclude: self.exclude(&map) };
+        let domain = self.text(&map, "domain", rules::domain);
+        let frontend = map.get("frontend").and_then(|e| self.frontend(&e.value));
+        let openai = map.get("openai").and_then(|e| self.openai(&e.value));
+        let alerts = map.get("alerts").and_then(|e| self.alerts(&e.value)).unwrap_or_default();
+        let budget = self.budget(&map);
+        let pipelines = self.pipelines(&map, app.as_deref().unwrap_or_default());
         Some(Manifest {
             app: app?,
             location: location?,
@@ -67,6 +77,12 @@ impl Reader {
             secrets,
             smoke,
             package,
+            domain,
+            frontend,
+            openai,
+            alerts,
+            budget,
+            pipelines,
         })
     }
 
@@ -92,7 +108,121 @@ impl Reader {
 
     fn process(&mut self, map: &Map<'_>, name: &'static str) -> Option<Process> {
         let map = self.mapping(&map.get(name)?.value, name, fields::PROCESS)?;
-        Some(Process { run: self.text(&map, "run", rules::command)? })
+        let webjob = map.get("webjob").and_then(|e| self.truth(&e.value, "webjob"));
+        Some(Process {
+            run: self.text(&map, "run", rules::command)?,
+            webjob: webjob.unwrap_or(false),
+        })
+    }
+
+    fn frontend(&mut self, node: &Node) -> Option<Frontend> {
+        let map = self.mapping(node, "frontend", fields::FRONTEND)?;
+        let names = ["static-web-app", "app-service"];
+        let hosting = match map.get("hosting").map(|e| (e, self.string(&e.value, "hosting"))) {
+            None | Some((_, None | Some("static-web-app"))) => Hosting::StaticWebApp,
+            Some((_, Some("app-service"))) => Hosting::AppService,
+            Some((entry, Some(other))) => {
+                let title = format!("`{}` hosts no front end", short(other));
+                let mut problem = Problem::new(entry.value.span.clone(), title)
+                    .label("expected `static-web-app` or `app-service`");
+                if let Some(near) = rules::nearest(&other.to_ascii_lowercase(), names) {
+                    problem = problem.help(format!("did you mean `{near}`?"));
+                }
+                self.problem(problem);
+                Hosting::StaticWebApp
+            }
+        };
+        let directory = self.text(&map, "directory", rules::directory);
+        let output = self.text(&map, "output", rules::directory);
+        let connect = self.texts(&map, "connect", rules::origin);
+        Some(Frontend {
+            hosting,
+            directory: directory.unwrap_or_else(|| "modules/frontend".to_owned()),
+            output: output.unwrap_or_else(|| "dist".to_owned()),
+            connect,
+        })
+    }
+
+    fn openai(&mut self, node: &Node) -> Option<OpenAi> {
+        let map = self.mapping(node, "openai", fields::OPENAI)?;
+        let model = self.text(&map, "model", rules::model);
+        let version = self.text(&map, "version", rules::model);
+        let capacity =
+            map.get("capacity").and_then(|e| self.integer(&e.value, "capacity", 1, 10_000));
+        Some(OpenAi {
+            model: model?,
+            version: version?,
+            capacity: capacity.and_then(|c| u32::try_from(c).ok()).unwrap_or(10),
+        })
+    }
+
+    fn alerts(&mut self, node: &Node) -> Option<Alerts> {
+        let map = self.mapping(node, "alerts", fields::ALERTS)?;
+        let mut receivers = |name| {
+            let texts = self.texts(&map, name, rules::receiver);
+            let kind = |t: String| {
+                if t.contains('@') { Receiver::Email(t) } else { Receiver::Webhook(t) }
+            };
+            texts.into_iter().map(kind).collect()
+        };
+        Some(Alerts { oncall: receivers("oncall"), team: receivers("team") })
+    }
+
+    fn budget(&mut self, map: &Map<'_>) -> Budget {
+        let given = map
+            .get("budget")
+            .and_then(|e| self.mapping(&e.value, "budget", fields::BUDGET))
+            .unwrap_or_default();
+        let mut of = |environment: Environment| {
+            given
+                .get(environment.as_str())
+                .and_then(|e| self.integer(&e.value, environment.as_str(), 1, 1_000_000))
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(*cost::budget(environment))
+        };
+        Budget {
+            dev: of(Environment::Dev),
+            staging: of(Environment::Staging),
+            prod: of(Environment::Prod),
+        }
+    }
+
+    fn pipelines(&mut self, map: &Map<'_>, app: &str) -> Pipelines {
+        let given = map
+            .get("pipelines")
+            .and_then(|e| self.mapping(&e.value, "pipelines", fields::PIPELINES))
+            .unwrap_or_default();
+        let connection = self.text(&given, "service-connection", rules::label);
+        Pipelines {
+            service_connection: connection.unwrap_or_else(|| format!("{app}-azure")),
+            pool: self.text(&given, "pool", rules::label).unwrap_or_else(|| format!("{app}-vnet")),
+        }
+    }
+
+    /// A list of texts that obey a rule, each once.
+    fn texts(
+        &mut self,
+        map: &Map<'_>,
+        name: &'static str,
+        rule: fn(&str) -> Option<String>,
+    ) -> Vec<String> {
+        let mut texts: Vec<String> = Vec::new();
+        for item in self.sequence(map, name) {
+            let Some(text) = self.string(item, name) else { continue };
+            let why = if texts.iter().any(|t| t == text) {
+                Some("it is here twice".to_owned())
+            } else {
+                rule(text)
+            };
+            match why {
+                Some(why) => {
+                    let title = format!("`{}` cannot be in `{name}`", short(text));
+                    self.problem(Problem::new(item.span.clone(), title).label(why));
+                }
+                None => texts.push(text.to_owned()),
+            }
+        }
+        texts
     }
 
     fn cache(&mut self, map: &Map<'_>) -> Cache {

