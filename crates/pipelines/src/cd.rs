@@ -48,6 +48,13 @@ pub(crate) fn render(source: &Source<'_>) -> String {
             ],
         ),
     };
+    // What the web app serves goes into its package, though git does not track it.
+    let built = match (&manifest.frontend, hosted) {
+        (Some(f), None) => {
+            format!("            env:\n              BUILT: {}/{}\n", f.directory, f.output)
+        }
+        _ => String::new(),
+    };
     let migrate = |which: &str| match &manifest.database.migrate {
         None => String::new(),
         Some(_) => fill(
@@ -119,6 +126,7 @@ pub(crate) fn render(source: &Source<'_>) -> String {
             ("GROUP", &b.resource_group),
             ("SCRIPTS", &scripts),
             ("PLACE", if source.place.is_empty() { "." } else { source.place }),
+            ("BUILT", &built),
             ("FRONTEND_BUILD", &frontend_build),
             ("FRONTEND_PUBLISH", &frontend_publish),
             ("MIGRATE_STAGING", &migrate("staging")),
@@ -186,6 +194,7 @@ stages:
 
           - bash: bash '<<SCRIPTS>>/package.sh' '<<PLACE>>' '$(Build.ArtifactStagingDirectory)/app.zip'
             displayName: Package the app alone
+<<BUILT>>
 
           - publish: $(Build.ArtifactStagingDirectory)/app.zip
             displayName: Publish the package

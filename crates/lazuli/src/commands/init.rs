@@ -247,9 +247,12 @@ fn look(root: &Path) -> Seen {
             if seen.broker.is_none() {
                 seen.broker = named.map(|n| format!("{module}:{n}"));
             }
-            if seen.scheduler.is_none() {
-                seen.scheduler =
-                    assigned(&source, &["TaskiqScheduler"]).map(|n| format!("{module}:{n}"));
+            if seen.scheduler.is_none() && source.contains("TaskiqScheduler") {
+                // Perhaps of a subclass, under the usual name.
+                let usual = source.lines().any(|l| l.starts_with("scheduler = "));
+                seen.scheduler = assigned(&source, &["TaskiqScheduler"])
+                    .or_else(|| usual.then(|| "scheduler".to_owned()))
+                    .map(|n| format!("{module}:{n}"));
             }
         }
         seen.websockets |= source.contains(".websocket(") || source.contains("WebSocketRoute(");
