@@ -89,6 +89,7 @@ fn planned(
             span: v.span,
             existence: Existence::Certain,
             depends_on: Vec::new(),
+            ignores: Vec::new(),
         });
     }
     if depth > 20 {

@@ -1,9 +1,10 @@
 //! The standard's own snippets, judged as they stand: the known errors are found, nothing else is.
-//! The text is not part of the project: `LAZULI_STANDARD` names the file; without it the test says
-//! that it is skipped.
+//! The text is not part of the project: it is looked for beside the repository, in `../shared`, or
+//! where `LAZULI_STANDARD` says; without it the tests say that they are skipped.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
 use lazuli_check::{Config, Input, Options, check};
 
@@ -35,13 +36,30 @@ const KNOWN: &[&str] = &[
     "LZ-PIP-010",
 ];
 
+/// The standard's text, or nothing, said so.
+fn standard() -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let path = match std::env::var_os("LAZULI_STANDARD") {
+        Some(p) => PathBuf::from(p),
+        // Beside the repository; a worktree may lie one directory deeper.
+        None => ["../shared", "../../shared"]
+            .iter()
+            .map(|p| root.join(p).join("standard/deployment-azure.md"))
+            .find(|p| p.exists())
+            .unwrap_or_default(),
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(_) => {
+            eprintln!("SKIPPED: the standard's text is not in ../shared/standard");
+            None
+        }
+    }
+}
+
 #[test]
 fn the_standards_own_snippets() {
-    let Ok(path) = std::env::var("LAZULI_STANDARD") else {
-        println!("skipped: LAZULI_STANDARD does not name the standard's text");
-        return;
-    };
-    let text = std::fs::read_to_string(path).unwrap();
+    let Some(text) = standard() else { return };
     let mut found = BTreeSet::new();
     let mut told = String::new();
     let mut n = 0;

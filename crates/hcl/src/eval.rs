@@ -279,6 +279,7 @@ impl<'p> Evaluator<'p> {
                 }
             }
         }
+        let ignores = ignored(&block.body);
         for (key, each) in list {
             let address = Arc::from(resource_address(&module.path, data, kind, name, &key));
             let scope = Scope { module, each: &each, bindings: None };
@@ -297,6 +298,7 @@ impl<'p> Evaluator<'p> {
                 span: block.span,
                 existence,
                 depends_on: depends_on.clone(),
+                ignores: ignores.clone(),
             });
         }
     }
@@ -1301,6 +1303,23 @@ enum Step<'p> {
     Index(&'p Expr),
 }
 
+/// The attributes that `lifecycle.ignore_changes` names, by their first segment.
+fn ignored(body: &Body) -> Vec<Arc<str>> {
+    let Some(value) = body
+        .blocks
+        .iter()
+        .filter(|b| &*b.kind == "lifecycle")
+        .find_map(|b| b.body.attribute("ignore_changes"))
+    else {
+        return Vec::new();
+    };
+    let first = |e: &Expr| path_of(e).map(|p| Arc::from(p.split('.').next().unwrap_or(&p)));
+    match &value.value.kind {
+        ExprKind::List(items) => items.iter().filter_map(first).collect(),
+        _ => first(&value.value).into_iter().collect(),
+    }
+}
+
 fn pseudo(kind: String, name: &Name, module: &Module<'_>, block: &Block, body: Map) -> Resource {
     Resource {
         address: Arc::from(join(
@@ -1315,6 +1334,7 @@ fn pseudo(kind: String, name: &Name, module: &Module<'_>, block: &Block, body: M
         span: block.span,
         existence: Existence::Certain,
         depends_on: Vec::new(),
+        ignores: Vec::new(),
     }
 }
 

@@ -74,8 +74,12 @@ impl Parser<'_> {
     }
 
     fn error(&self, message: impl Into<String>) -> SyntaxError {
-        let start = self.i.min(self.s.len());
-        let mut end = (start + 1).min(self.s.len());
+        let mut start = self.i.min(self.s.len());
+        // A line's end is where its text ends, also on Windows.
+        if self.s.get(start) == Some(&b'\n') && start > 0 && self.s[start - 1] == b'\r' {
+            start -= 1;
+        }
+        let mut end = (self.i.max(start) + 1).min(self.s.len());
         while !self.text.is_char_boundary(end) {
             end += 1;
         }
@@ -533,6 +537,9 @@ impl Parser<'_> {
                     };
                     full = Arc::from(format!("{full}::{n}"));
                 }
+                // Tokens decide, not spaces: `try (…)` is a call, and within brackets the parenthesis
+                // may stand on the next line.
+                self.space();
                 if self.peek() == b'(' {
                     return self.call(full, start);
                 }

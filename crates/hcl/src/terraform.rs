@@ -71,6 +71,9 @@ pub struct Resource {
     pub existence: Existence,
     /// Addresses it depends on explicitly or by reference are found through [`Value::refs`].
     pub depends_on: Vec<Arc<str>>,
+    /// `lifecycle.ignore_changes`: what Terraform sets once and then leaves alone; `all` for
+    /// everything.
+    pub ignores: Vec<Arc<str>>,
 }
 
 /// What a root module comes to with one set of variables.

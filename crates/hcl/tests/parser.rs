@@ -55,6 +55,16 @@ fn reads_all_of_the_language() {
 }
 
 #[test]
+fn a_call_may_have_spaces_before_its_parenthesis() {
+    let (_, errors) =
+        parse("a = upper (\"x\")\nb = m[try\n  (v.x, v.y)].z\nc = [for x in y : f (x)]\n");
+    assert_eq!(errors, []);
+    // Outside of brackets a line's end ends the expression.
+    let (_, errors) = parse("a = upper\n(\"x\")\n");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+}
+
+#[test]
 fn one_broken_line_costs_one_line() {
     let (body, errors) =
         parse("a = 1\nb = = 2\nresource \"x\" \"y\" {\n  c = \n  d = 4\n}\ne = 5\n");

@@ -475,7 +475,8 @@ pub(crate) static RULES: &[Rule] = &[
                         absent: None,
                         message: "the standard's Python is 3.14",
                         missing: "",
-                        write: Some("\"3.14\""),
+                        // Another Python is a migration, not a change of a word.
+                        write: None,
                     },
                     |v| minor(&v.known_text()).map(|m| m >= minor(&compute::PYTHON).unwrap_or(14)),
                 );
@@ -758,6 +759,41 @@ pub(crate) static RULES: &[Rule] = &[
                             "no `is_singleton`: the scheduler runs on every instance",
                         );
                     }
+                }
+            }
+        }),
+    },
+    Rule {
+        id: "LZ-APP-023",
+        section: "Custom Domain & TLS",
+        erratum: None,
+        severity: Error,
+        title: "A custom domain has its certificate",
+        why: "A host name without a certificate answers HTTPS with the platform's own, which every client refuses; with HTTPS Only the site is then unreachable by that name.",
+        fix: "Add an `azurerm_app_service_managed_certificate` and an `azurerm_app_service_certificate_binding` for it (or `ssl_state` and `thumbprint`).",
+        bad: &[(
+            "prod/main.tf",
+            "resource \"azurerm_app_service_custom_hostname_binding\" \"shop\" {\n  hostname            = \"shop.example.com\"\n  app_service_name    = \"shop\"\n  resource_group_name = \"rg\"\n}\n",
+        )],
+        good: &[(
+            "prod/main.tf",
+            "resource \"azurerm_app_service_custom_hostname_binding\" \"shop\" {\n  hostname            = \"shop.example.com\"\n  app_service_name    = \"shop\"\n  resource_group_name = \"rg\"\n}\nresource \"azurerm_app_service_managed_certificate\" \"shop\" {\n  custom_hostname_binding_id = azurerm_app_service_custom_hostname_binding.shop.id\n}\nresource \"azurerm_app_service_certificate_binding\" \"shop\" {\n  hostname_binding_id = azurerm_app_service_custom_hostname_binding.shop.id\n  certificate_id      = azurerm_app_service_managed_certificate.shop.id\n  ssl_state           = \"SniEnabled\"\n}\n",
+        )],
+        check: Check::Stack(|s, o| {
+            for r in s.all(&["azurerm_app_service_custom_hostname_binding"]) {
+                let own = r.get("ssl_state").is_some() || r.get("thumbprint").is_some();
+                let bound = s
+                    .attached(
+                        r,
+                        &["azurerm_app_service_certificate_binding"],
+                        "hostname_binding_id",
+                    )
+                    .next()
+                    .is_some();
+                if own || bound {
+                    o.judged();
+                } else {
+                    o.at(r.header, "this host name has no certificate").absent();
                 }
             }
         }),

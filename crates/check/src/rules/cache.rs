@@ -183,7 +183,8 @@ pub(crate) static RULES: &[Rule] = &[
                             absent: if s.is_serious() { Some(false) } else { None },
                             message: "the cache is on the internet",
                             missing: "`public_network_access` is not set: the cache is on the internet",
-                            write: Some("\"Disabled\""),
+                            // Without a private endpoint nobody would reach it.
+                            write: super::has_endpoint(s, r).then_some("\"Disabled\""),
                         },
                         |v| v.as_str().map(|t| t == "Disabled"),
                     );
@@ -197,7 +198,8 @@ pub(crate) static RULES: &[Rule] = &[
                             absent: if s.is_serious() { Some(false) } else { None },
                             message: "the cache is on the internet",
                             missing: "`public_network_access_enabled` is not set: the cache is on the internet",
-                            write: Some("false"),
+                            // Without a private endpoint nobody would reach it.
+                            write: super::has_endpoint(s, r).then_some("false"),
                         },
                         |v| v.as_bool().map(|b| !b),
                     );

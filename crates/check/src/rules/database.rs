@@ -106,7 +106,8 @@ pub(crate) static RULES: &[Rule] = &[
                         absent: None,
                         message: "the standard's version is 16",
                         missing: "",
-                        write: Some("\"16\""),
+                        // A major version is an upgrade with a plan of its own.
+                        write: None,
                     },
                     |v| v.as_number().map(|n| n >= database::VERSION.parse().unwrap_or(16.0)),
                 );

@@ -122,7 +122,8 @@ pub(crate) static RULES: &[Rule] = &[
                         absent: Some(false),
                         message: "keys work beside identities",
                         missing: "`local_auth_enabled` is not set: keys work beside identities",
-                        write: Some("false"),
+                        // Whoever still uses a key would be cut off.
+                        write: None,
                     },
                     |v| v.as_bool().map(|b| !b),
                 );

@@ -222,6 +222,16 @@ pub(crate) fn plan_of<'a>(s: &'a Stack, r: &Resource) -> Option<&'a Resource> {
     })
 }
 
+/// Whether a private endpoint leads to a resource for certain.
+pub(crate) fn has_endpoint(s: &Stack, r: &Resource) -> bool {
+    s.all(&["azurerm_private_endpoint"]).any(|e| {
+        matches!(
+            get(e, "private_service_connection.private_connection_resource_id"),
+            Got::Written(x) if x.value.refs().iter().any(|f| f.address == r.address)
+        )
+    })
+}
+
 /// Whether a site is the backend, and not a worker or a scheduler.
 pub(crate) fn is_backend(r: &Resource) -> bool {
     let name = r.name.to_ascii_lowercase();

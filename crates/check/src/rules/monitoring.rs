@@ -257,6 +257,8 @@ pub(crate) static RULES: &[Rule] = &[
             if !s.is(Environment::Prod) {
                 return;
             }
+            // One finding a resource: the remedy is one file of alerts.
+            let mut missing: Vec<(lazuli_hcl::Span, Vec<&str>)> = Vec::new();
             for l in &LINES {
                 let Some(first) = s.all(l.of).find(|r| !SITE.contains(&&*r.kind) || is_backend(r))
                 else {
@@ -264,12 +266,15 @@ pub(crate) static RULES: &[Rule] = &[
                 };
                 match alerted(s, l.metrics, l.words) {
                     Some(true) => o.judged(),
-                    Some(false) => {
-                        o.at(first.header, format!("production has no alert on {}", l.what))
-                            .absent();
-                    }
+                    Some(false) => match missing.iter_mut().find(|(at, _)| *at == first.header) {
+                        Some((_, what)) => what.push(l.what),
+                        None => missing.push((first.header, vec![l.what])),
+                    },
                     None => o.unknown("an alert's metric is not known"),
                 }
+            }
+            for (at, what) in missing {
+                o.at(at, format!("production has no alert on {}", what.join(", "))).absent();
             }
         }),
     },
@@ -489,8 +494,8 @@ pub(crate) static RULES: &[Rule] = &[
         section: STANDARD,
         erratum: None,
         severity: Note,
-        title: "Sampling is not everything, not nothing",
-        why: "At 0 % nothing is recorded.",
+        title: "Sampling is above zero",
+        why: "Read as it stands 0 % keeps nothing; read as \"not set\" it keeps everything. Neither is what was meant.",
         fix: "Leave `sampling_percentage` out, or above zero; the SDK samples to 5 events a second.",
         bad: &[(
             "main.tf",
@@ -509,7 +514,7 @@ pub(crate) static RULES: &[Rule] = &[
                     &Attribute {
                         path: "sampling_percentage",
                         absent: Some(true),
-                        message: "nothing is recorded",
+                        message: "that keeps nothing, or everything where it is read as not set",
                         missing: "",
                         write: None,
                     },

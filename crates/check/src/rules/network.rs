@@ -544,7 +544,7 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[(
             "main.tf",
-            "resource \"azurerm_key_vault\" \"kv\" {\n  name = \"notes-kv\"\n}\nresource \"azurerm_virtual_network\" \"v\" {\n  name = \"notes-vnet\"\n}\nresource \"azurerm_private_dns_zone\" \"kv\" {\n  name = \"privatelink.vaultcore.azure.net\"\n}\nresource \"azurerm_private_dns_zone_virtual_network_link\" \"kv\" {\n  private_dns_zone_name = azurerm_private_dns_zone.kv.name\n  virtual_network_id    = azurerm_virtual_network.v.id\n}\nresource \"azurerm_private_endpoint\" \"kv\" {\n  private_service_connection {\n    private_connection_resource_id = azurerm_key_vault.kv.id\n    subresource_names              = [\"vault\"]\n  }\n  private_dns_zone_group {\n    name                 = \"kv\"\n    private_dns_zone_ids = [azurerm_private_dns_zone.kv.id]\n  }\n}\n",
+            "resource \"azurerm_key_vault\" \"kv\" {\n  name = \"notes-kv\"\n}\nresource \"azurerm_virtual_network\" \"v\" {\n  name = \"notes-vnet\"\n}\nresource \"azurerm_private_dns_zone\" \"kv\" {\n  name = \"privatelink.vaultcore.azure.net\"\n}\nresource \"azurerm_private_dns_zone_virtual_network_link\" \"kv\" {\n  private_dns_zone_id = azurerm_private_dns_zone.kv.id\n  virtual_network_id    = azurerm_virtual_network.v.id\n}\nresource \"azurerm_private_endpoint\" \"kv\" {\n  private_service_connection {\n    private_connection_resource_id = azurerm_key_vault.kv.id\n    subresource_names              = [\"vault\"]\n  }\n  private_dns_zone_group {\n    name                 = \"kv\"\n    private_dns_zone_ids = [azurerm_private_dns_zone.kv.id]\n  }\n}\n",
         )],
         check: Check::Stack(|s, o| {
             for e in s.all(ENDPOINT) {
@@ -597,7 +597,7 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[(
             "main.tf",
-            "resource \"azurerm_private_dns_zone\" \"kv\" {\n  name = \"privatelink.vaultcore.azure.net\"\n}\nresource \"azurerm_private_dns_zone_virtual_network_link\" \"kv\" {\n  private_dns_zone_name = azurerm_private_dns_zone.kv.name\n}\n",
+            "resource \"azurerm_private_dns_zone\" \"kv\" {\n  name = \"privatelink.vaultcore.azure.net\"\n}\nresource \"azurerm_private_dns_zone_virtual_network_link\" \"kv\" {\n  private_dns_zone_id = azurerm_private_dns_zone.kv.id\n}\n",
         )],
         check: Check::Stack(|s, o| {
             // By name, because the name of a zone is what a link holds; once for all zones.

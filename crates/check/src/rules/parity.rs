@@ -37,13 +37,25 @@ const ARCHITECTURE: [&str; 7] = [
     "azurerm_static_web_app",
 ];
 
+/// How many stacks of one environment are still its regions or tenants. More are a module's
+/// examples, which nobody compares.
+const MOST_ALIKE: usize = 4;
+
 /// Stacks of one root, several environments.
 fn families(p: &crate::project::Project) -> Vec<Vec<&Stack>> {
     let mut by: BTreeMap<&std::path::Path, Vec<&Stack>> = BTreeMap::new();
     for s in p.stacks.iter().filter(|s| s.environment.is_some()) {
         by.entry(&s.root).or_default().push(s);
     }
-    by.into_values().filter(|f| f.len() > 1).collect()
+    by.into_values()
+        .filter(|f| {
+            let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+            for s in f {
+                *counts.entry(s.environment).or_default() += 1;
+            }
+            counts.len() > 1 && counts.values().all(|n| *n <= MOST_ALIKE)
+        })
+        .collect()
 }
 
 const MAIN: &str = "variable \"environment\" {}\nvariable \"cache\" {\n  default = true\n}\nvariable \"py\" {\n  default = \"3.14\"\n}\nresource \"azurerm_redis_cache\" \"redis\" {\n  count = var.cache ? 1 : 0\n  name  = \"notes-redis\"\n}\nresource \"azurerm_linux_web_app\" \"app\" {\n  app_settings = merge({ APP_ENV = \"x\" }, var.cache ? { REDIS_URL = \"@Microsoft.KeyVault(VaultName=notes-kv;SecretName=notes-redis-url)\" } : {})\n  site_config {\n    application_stack {\n      python_version = var.py\n    }\n  }\n}\n";
@@ -80,15 +92,17 @@ pub(crate) static RULES: &[Rule] = &[
                     }
                     o.judged();
                     for s in family.iter().filter(|s| !s.any(&[kind])) {
-                        let Some(r) = having[0]
-                            .all(&[kind])
-                            .next()
-                            .map(|r| (r.header, having[0].environment))
+                        // Another stack of the same environment may be the one that has it.
+                        if having.iter().any(|h| h.environment == s.environment) {
+                            continue;
+                        }
+                        let kinds = [kind];
+                        let (Some(r), Some(a), Some(b)) =
+                            (having[0].all(&kinds).next(), having[0].environment, s.environment)
                         else {
                             continue;
                         };
-                        let (Some(a), Some(b)) = (r.1, s.environment) else { continue };
-                        o.at(r.0, format!("{a} has {kind}, {b} has none"));
+                        o.at(r.header, format!("{a} has {kind}, {b} has none"));
                     }
                 }
             }
@@ -192,7 +206,9 @@ pub(crate) static RULES: &[Rule] = &[
                             };
                             match seen.get(&*r.address) {
                                 Some((other, from)) if *other != v => {
-                                    if let (Some(a), Some(b)) = (from.environment, s.environment) {
+                                    if let (Some(a), Some(b)) = (from.environment, s.environment)
+                                        && a != b
+                                    {
                                         o.value(
                                             e.at,
                                             &Value::clone(&e.value),

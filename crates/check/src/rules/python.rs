@@ -140,6 +140,10 @@ pub(crate) static RULES: &[Rule] = &[
         bad: &[("requirements.txt", "fastapi\ngunicorn\nuvicorn\nuvloop\n")],
         good: &[("requirements.txt", "fastapi\ngunicorn\nuvicorn\nuvloop\npy-spy\n")],
         check: Check::Project(|p, o| {
+            // Terraform that has no App Service says that this app runs elsewhere.
+            if !p.stacks.is_empty() && !p.stacks.iter().any(|s| s.any(super::SITES)) {
+                return;
+            }
             for (_, list) in &p.requirements {
                 let Some(g) = list.iter().find(|r| r.name == "gunicorn") else { continue };
                 if p.requires("py-spy") {

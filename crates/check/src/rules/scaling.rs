@@ -25,6 +25,28 @@ pub(crate) fn maximum(s: &Stack, plan: &Resource) -> Option<f64> {
         })
 }
 
+/// Whether a setting scales an App Service plan, and not virtual machines or an API gateway. One
+/// that does not say is taken for a plan's unless its own metrics are another service's.
+fn of_a_plan(r: &Resource) -> bool {
+    let Some(target) = r.get("target_resource_id") else { return false };
+    let refs = target.refs();
+    if !refs.is_empty() {
+        return refs.iter().any(|x| x.kind.ends_with("service_plan") || x.kind.is_empty());
+    }
+    if let Some(id) = target.as_str() {
+        return id.to_ascii_lowercase().contains("/serverfarms/");
+    }
+    !profiles(r).flat_map(triggers).any(|t| {
+        let foreign = t
+            .trigger
+            .get("metric_namespace")
+            .and_then(Value::as_str)
+            .is_some_and(|n| !n.to_ascii_lowercase().starts_with("microsoft.web"));
+        // A virtual machine's metric; a plan's is `CpuPercentage`.
+        foreign || t.metric() == "Percentage CPU"
+    })
+}
+
 fn profiles(r: &Resource) -> impl Iterator<Item = &Map> {
     r.body.blocks("profile").into_iter().map(|(_, m)| m)
 }
@@ -121,7 +143,7 @@ pub(crate) static RULES: &[Rule] = &[
             if !s.is(Environment::Prod) {
                 return;
             }
-            for r in s.all(SETTING) {
+            for r in s.all(SETTING).filter(|r| of_a_plan(r)) {
                 for p in profiles(r) {
                     let Some(e) = p.block("capacity").and_then(|(_, c)| c.entry("minimum")) else {
                         continue;
@@ -167,7 +189,7 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[("prod/main.tf", GOOD)],
         check: Check::Stack(|s, o| {
-            for r in s.all(SETTING) {
+            for r in s.all(SETTING).filter(|r| of_a_plan(r)) {
                 for p in profiles(r) {
                     let Some(e) = p.block("capacity").and_then(|(_, c)| c.entry("maximum")) else {
                         continue;
@@ -202,7 +224,7 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[("prod/main.tf", GOOD)],
         check: Check::Stack(|s, o| {
-            for r in s.all(SETTING) {
+            for r in s.all(SETTING).filter(|r| of_a_plan(r)) {
                 for p in profiles(r) {
                     let all: Vec<Trigger<'_>> = triggers(p).collect();
                     if p.get("rule")
@@ -243,7 +265,7 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[("prod/main.tf", GOOD)],
         check: Check::Stack(|s, o| {
-            for r in s.all(SETTING) {
+            for r in s.all(SETTING).filter(|r| of_a_plan(r)) {
                 for p in profiles(r) {
                     let minimum = p
                         .block("capacity")
@@ -265,7 +287,7 @@ pub(crate) static RULES: &[Rule] = &[
                             let after = low * (minimum + step) / minimum;
                             if after > high {
                                 let at = i.trigger.entry("threshold").map_or(i.at, |e| e.at);
-                                o.at(at, format!("scaling in at {low} leaves {after:.0} on each of {minimum} instances, above the {high} that scale out")).label(x.at, "which scales out");
+                                o.at(at, format!("scaling in from {} to {minimum} at {low} leaves {after:.0} on each, above the {high} that scale out", minimum + step)).label(x.at, "which scales out");
                             } else {
                                 o.judged();
                             }
@@ -289,7 +311,7 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[("prod/main.tf", GOOD)],
         check: Check::Stack(|s, o| {
-            for r in s.all(SETTING) {
+            for r in s.all(SETTING).filter(|r| of_a_plan(r)) {
                 for t in profiles(r).flat_map(triggers) {
                     for (m, k, want) in [
                         (t.action, "cooldown", scaling::COOLDOWN),
@@ -323,7 +345,7 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[("prod/main.tf", GOOD)],
         check: Check::Stack(|s, o| {
-            for r in s.all(SETTING) {
+            for r in s.all(SETTING).filter(|r| of_a_plan(r)) {
                 for t in profiles(r).flat_map(triggers) {
                     let Some(e) = t.trigger.entry("metric_resource_id") else { continue };
                     let plan = e.value.refs().iter().any(|x| &*x.kind == "azurerm_service_plan");
@@ -355,7 +377,7 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[("prod/main.tf", GOOD)],
         check: Check::Stack(|s, o| {
-            for r in s.all(SETTING) {
+            for r in s.all(SETTING).filter(|r| of_a_plan(r)) {
                 let Some(Got::Written(e)) =
                     s.target(r.get("target_resource_id")).map(|p| get(p, "sku_name"))
                 else {

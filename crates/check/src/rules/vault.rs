@@ -109,6 +109,10 @@ fn placeholder(text: &str) -> bool {
         || t.contains('$')
         || t.contains('{')
         || t.contains('%')
+        || t.contains("dummy")
+        || t.contains("not-a-real")
+        // `00000000`, `xxxx`: a stand-in for what is put there later.
+        || t.chars().all(|c| t.starts_with(c))
         || matches!(
             t.as_str(),
             "password"
@@ -278,7 +282,14 @@ pub(crate) static RULES: &[Rule] = &[
                         absent: Some(false),
                         message: "access policies decide",
                         missing: "`rbac_authorization_enabled` is not set: access policies decide",
-                        write: Some("true"),
+                        // Without role assignments the change would lock everybody out.
+                        write: s
+                            .all(ROLE)
+                            .any(|a| {
+                                a.get("role_definition_name")
+                                    .is_some_and(|v| v.known_text().starts_with("Key Vault"))
+                            })
+                            .then_some("true"),
                     },
                     Value::as_bool,
                 );
@@ -302,8 +313,29 @@ pub(crate) static RULES: &[Rule] = &[
             "resource \"azurerm_role_assignment\" \"app\" {\n  role_definition_name = \"Key Vault Secrets User\"\n}\n",
         )],
         check: Check::Stack(|s, o| {
+            // One finding a vault, not one a policy: the cause is one.
+            let mut vaults: Vec<(String, Vec<Span>)> = Vec::new();
             for r in s.all(&["azurerm_key_vault_access_policy"]) {
-                o.at(r.header, "an access policy, where the standard assigns roles");
+                let vault = match s.target(r.get("key_vault_id")) {
+                    Some(v) => v.address.to_string(),
+                    None => r.get("key_vault_id").map(Value::known_text).unwrap_or_default(),
+                };
+                match vaults.iter_mut().find(|(v, _)| *v == vault) {
+                    Some((_, places)) => places.push(r.header),
+                    None => vaults.push((vault, vec![r.header])),
+                }
+            }
+            for (_, mut places) in vaults {
+                places.sort_unstable();
+                places.dedup();
+                let message = match places.len() {
+                    1 => "an access policy, where the standard assigns roles".to_owned(),
+                    n => format!("{n} access policies, where the standard assigns roles"),
+                };
+                let f = o.at(places[0], message);
+                for other in places.iter().skip(1).take(5) {
+                    f.label(*other, "another one");
+                }
             }
             for r in s.all(VAULT) {
                 o.judged();
@@ -421,7 +453,8 @@ pub(crate) static RULES: &[Rule] = &[
                         },
                         message: "the vault is on the internet",
                         missing: "`public_network_access_enabled` is not set: the vault is on the internet",
-                        write: Some("false"),
+                        // Without a private endpoint nobody would reach it.
+                        write: super::has_endpoint(s, r).then_some("false"),
                     },
                     |v| v.as_bool().map(|b| !b || denied),
                 );
@@ -694,8 +727,10 @@ pub(crate) static RULES: &[Rule] = &[
                 (&["backend.azurerm"][..], "access_key"),
             ] {
                 for r in s.all(kinds) {
+                    // Set once as a stand-in for what somebody else writes: no secret.
+                    let stand_in = r.ignores.iter().any(|i| matches!(&**i, "value" | "all"));
                     match r.body.entry(key) {
-                        Some(e) if literal(e) => {
+                        Some(e) if literal(e) && !stand_in && !names_no_secret(r) => {
                             o.entry(e, format!("`{key}` is written here in plain"));
                         }
                         Some(_) => o.judged(),
@@ -873,6 +908,25 @@ pub(crate) static RULES: &[Rule] = &[
     },
 ];
 
+/// Whether a vault's entry is kept there for convenience and is no secret by its own name: a user's
+/// name, a host.
+fn names_no_secret(r: &lazuli_hcl::terraform::Resource) -> bool {
+    let name = r.get("name").map(Value::known_text).unwrap_or_default().to_ascii_lowercase();
+    let own = r.name.to_ascii_lowercase();
+    let harmless = |n: &str| {
+        n.split(|c: char| !c.is_ascii_alphanumeric()).any(|w| {
+            matches!(
+                w,
+                "username" | "user" | "login" | "host" | "hostname" | "server" | "fqdn" | "email"
+            )
+        }) && !n.contains("password")
+            && !n.contains("pwd")
+            && !n.contains("secret")
+            && !n.contains("key")
+    };
+    &*r.kind == "azurerm_key_vault_secret" && (harmless(&name) || harmless(&own))
+}
+
 /// `notes` of `notes-kv`.
 fn app_of(vault: &str) -> Option<&str> {
     let app = vault.strip_suffix("-kv")?;
@@ -880,13 +934,17 @@ fn app_of(vault: &str) -> Option<&str> {
 }
 
 fn conventional(secret: &str, app: Option<&str>) -> bool {
+    // `$(env)`, `#{env}#`: put in place by the pipeline, so nobody can tell.
+    if secret.contains("$(") || secret.contains("#{") {
+        return true;
+    }
     match app {
-        // The vault's own name may carry the environment: `notes-dev-kv`.
+        // The vault's own name may carry more than the app: `notes-dev-kv`, `org-p-notes-kv`.
         Some(a) => {
-            let short = a.split('-').next().unwrap_or(a);
+            let first = secret.split('-').next().unwrap_or(secret);
             secret.starts_with(&format!("{a}-"))
                 || (!a.starts_with('{')
-                    && secret.starts_with(&format!("{short}-"))
+                    && a.split('-').any(|part| part == first)
                     && secret.matches('-').count() >= 2)
         }
         None => secret.matches('-').count() >= 2,
