@@ -195,7 +195,7 @@ pub fn run(project: Project, config: &Config, baseline: &HashSet<String>) -> Rep
                     sink(&mut raw, &mut |s| f(stack, s));
                     let found = raw.split_off(from);
                     for mut x in found {
-                        if x.absence && stack.partial {
+                        if x.absence && stack.partial || x.unset && stack.fragment {
                             continue;
                         }
                         if let Some(r) = stack.enclosing(x.span) {
@@ -214,7 +214,7 @@ pub fn run(project: Project, config: &Config, baseline: &HashSet<String>) -> Rep
                     sink(&mut raw, &mut |s| f(p, s));
                     if p.partial {
                         let found = raw.split_off(from);
-                        raw.extend(found.into_iter().filter(|x| !x.absence));
+                        raw.extend(found.into_iter().filter(|x| !x.absence && !x.unset));
                     }
                 }
             }
@@ -223,7 +223,7 @@ pub fn run(project: Project, config: &Config, baseline: &HashSet<String>) -> Rep
                 sink(&mut raw, &mut |s| f(&project, s));
                 if project.fragments {
                     let found = raw.split_off(from);
-                    raw.extend(found.into_iter().filter(|x| !x.absence));
+                    raw.extend(found.into_iter().filter(|x| !x.absence && !x.unset));
                 }
             }
             Check::Reading => {}

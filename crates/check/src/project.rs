@@ -46,6 +46,8 @@ pub struct Stack {
     pub configuration: Configuration,
     /// Whether nothing may be concluded from absence.
     pub partial: bool,
+    /// Whether not even from what a block that is there does not say.
+    pub fragment: bool,
     /// Python requirements of the same project.
     pub requirements: Arc<BTreeSet<String>>,
     by_kind: HashMap<Arc<str>, Vec<usize>>,
@@ -62,10 +64,12 @@ impl Stack {
         root: PathBuf,
         environment: Option<Environment>,
         configuration: Configuration,
-        partial: bool,
+        fragment: bool,
         requirements: Arc<BTreeSet<String>>,
         sources: Arc<Sources>,
     ) -> Self {
+        let fragment = fragment || configuration.unreadable;
+        let partial = fragment || !configuration.incomplete.is_empty();
         let mut by_kind: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
         let mut by_address = HashMap::new();
         let mut back: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
@@ -92,6 +96,7 @@ impl Stack {
             environment,
             configuration,
             partial,
+            fragment,
             requirements,
             by_kind,
             by_address,
@@ -775,13 +780,12 @@ impl<'a> Builder<'a> {
                 Some(f) => format!("{} ({})", root.display(), f.name),
                 None => root.display().to_string(),
             };
-            let partial = self.options.fragments || !configuration.incomplete.is_empty();
             out.push(Stack::new(
                 name,
                 root.to_owned(),
                 environment,
                 configuration,
-                partial,
+                self.options.fragments,
                 names.clone(),
                 self.sources.clone(),
             ));

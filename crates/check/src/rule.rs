@@ -112,6 +112,10 @@ pub struct Finding {
     /// Whether it follows from something *not* being written: not concluded where files could not
     /// be read or only a fragment is judged.
     pub absence: bool,
+    /// Whether it follows from something not being written *in a block that is there*: what other
+    /// files or modules hold cannot change it, so that only fragments and files that were not read
+    /// whole keep it back.
+    pub unset: bool,
     /// Why it does not count, if it does not: a suppression's reason, or the baseline.
     pub suppressed: Option<String>,
     /// The head of the block it lies in: a suppression above it covers the block.
@@ -134,6 +138,12 @@ impl Finding {
     /// It follows from an absence.
     pub fn absent(&mut self) -> &mut Self {
         self.absence = true;
+        self
+    }
+
+    /// It follows from what a block that is there does not say.
+    pub fn unset(&mut self) -> &mut Self {
+        self.unset = true;
         self
     }
 
@@ -171,6 +181,7 @@ impl Sink<'_> {
             environments: Vec::new(),
             address: None,
             absence: false,
+            unset: false,
             suppressed: None,
             block: None,
         });

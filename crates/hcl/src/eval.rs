@@ -146,6 +146,7 @@ impl<'p> Evaluator<'p> {
         let mut out = Configuration::default();
         self.collect(&root, None, &mut out);
         if self.fuel.get() == 0 {
+            out.unreadable = true;
             out.incomplete.push(("the configuration takes too long to evaluate".into(), None));
         }
         out.files.sort_unstable();
@@ -161,6 +162,7 @@ impl<'p> Evaluator<'p> {
         out: &mut Configuration,
     ) {
         if module.directory.broken {
+            out.unreadable = true;
             out.incomplete.push((
                 format!("`{}` has files that could not be read whole", module.place.display()),
                 None,

@@ -83,6 +83,8 @@ pub struct Configuration {
     pub resources: Vec<Resource>,
     /// Why there may be more resources than these (remote modules, broken files).
     pub incomplete: Vec<(String, Option<Span>)>,
+    /// Whether what was read may itself be short of lines: a file was broken, or evaluation stopped.
+    pub unreadable: bool,
     /// Files that took part.
     pub files: Vec<FileId>,
 }

@@ -15,12 +15,12 @@ pub fn render(report: &Report) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         out,
-        "<testsuites name=\"lazuli check\" tests=\"{}\" failures=\"{failed}\">",
+        "<testsuites name=\"lazuli check\" tests=\"{}\" failures=\"{failed}\" errors=\"0\">",
         judged.len()
     );
     let _ = writeln!(
         out,
-        "  <testsuite name=\"lazuli check\" tests=\"{}\" failures=\"{failed}\">",
+        "  <testsuite name=\"lazuli check\" tests=\"{}\" failures=\"{failed}\" errors=\"0\" skipped=\"0\" time=\"0\">",
         judged.len()
     );
     for r in judged {

@@ -344,7 +344,7 @@ pub(crate) static RULES: &[Rule] = &[
                         o.entry(e, "`public_network_access_enabled` is true: the database is on the internet");
                     }
                     (Got::Missing(at), Got::Missing(_)) => {
-                        o.at(at, "neither `delegated_subnet_id` nor `public_network_access_enabled = false`: the database is on the internet").absent();
+                        o.at(at, "neither `delegated_subnet_id` nor `public_network_access_enabled = false`: the database is on the internet").unset();
                     }
                     _ => o.judged(),
                 }
@@ -960,7 +960,7 @@ pub(crate) static RULES: &[Rule] = &[
             for r in s.all(SERVER) {
                 match (get(r, "delegated_subnet_id"), get(r, "private_dns_zone_id")) {
                     (Got::Written(_), Got::Missing(at)) => {
-                        o.at(at, "no `private_dns_zone_id`: nobody in the VNet can resolve the server's name").absent();
+                        o.at(at, "no `private_dns_zone_id`: nobody in the VNet can resolve the server's name").unset();
                     }
                     (Got::Written(_), _) => o.judged(),
                     _ => {}

@@ -160,7 +160,7 @@ pub(crate) fn attribute(
             Some(true) => o.judged(),
             Some(false) => {
                 let insertion = a.write.and_then(|w| insertion(s, r, a.path, at, w));
-                let f = o.at(at, a.missing.to_owned()).absent();
+                let f = o.at(at, a.missing.to_owned()).unset();
                 if let Some((span, text)) = insertion {
                     f.edit(span, text);
                 }

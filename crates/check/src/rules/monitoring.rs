@@ -345,7 +345,7 @@ pub(crate) static RULES: &[Rule] = &[
                 if r.get("action").is_some() || off {
                     o.judged();
                 } else {
-                    o.at(r.header, "this alert tells nobody: it has no `action`").absent();
+                    o.at(r.header, "this alert tells nobody: it has no `action`").unset();
                 }
             }
         }),

@@ -66,14 +66,18 @@ fn lines<'a>(s: &'a Stack, group: &'a Resource, inbound: bool) -> Option<Vec<Lin
     }
     for r in s.all(RULE) {
         let v = r.get("network_security_group_name")?;
+        let name = group.get("name")?;
+        // A name that holds something unknown is still the group's when it is the very value that
+        // stands in the group.
         let mine = v.refs().iter().any(|x| x.address == group.address)
-            || v.equals(group.get("name")?) == Some(true);
+            || v.equals(name) == Some(true)
+            || v.span == name.span;
         if mine {
             if !crate::project::certain(r) {
                 return None;
             }
             out.push((&r.body, r.header));
-        } else if v.is_unknown() && v.refs().is_empty() {
+        } else if v.equals(name).is_none() && v.refs().is_empty() {
             return None;
         }
     }
@@ -466,7 +470,7 @@ pub(crate) static RULES: &[Rule] = &[
                         }
                         (false, None) => {
                             o.at(n.header, format!("this subnet is not delegated to {want}"))
-                                .absent()
+                                .unset()
                                 .label(r.header, "which lives in it");
                         }
                         _ => {}
@@ -566,7 +570,7 @@ pub(crate) static RULES: &[Rule] = &[
                 };
                 match get(e, "private_dns_zone_group.private_dns_zone_ids") {
                     Got::Missing(at) if at == e.header => {
-                        o.at(e.header, format!("no `private_dns_zone_group`: the name does not resolve to the private address ({want})")).absent();
+                        o.at(e.header, format!("no `private_dns_zone_group`: the name does not resolve to the private address ({want})")).unset();
                     }
                     Got::Written(x) => {
                         for z in x.value.refs().iter().filter_map(|r| s.find(&r.address)) {

@@ -1,5 +1,7 @@
 //! Auto-scale and numbers of instances.
 
+use std::collections::HashSet;
+
 use lazuli_hcl::terraform::Resource;
 use lazuli_hcl::{Map, Value};
 use lazuli_standard::{Environment, data::scaling};
@@ -110,11 +112,18 @@ pub(crate) static RULES: &[Rule] = &[
         )],
         good: &[("prod/main.tf", GOOD)],
         check: Check::Stack(|s, o| {
-            for plan in s.all(PLAN).filter(|_| s.is(Environment::Prod)) {
-                let backend = s
-                    .all(SITE)
-                    .filter(|r| is_backend(r))
-                    .any(|r| super::plan_of(s, r).is_some_and(|p| p.address == plan.address));
+            if !s.is(Environment::Prod) {
+                return;
+            }
+            // Once for all plans: a search a plan is quadratic.
+            let backends: HashSet<&str> = s
+                .all(SITE)
+                .filter(|r| is_backend(r))
+                .filter_map(|r| super::plan_of(s, r))
+                .map(|p| &*p.address)
+                .collect();
+            for plan in s.all(PLAN) {
+                let backend = backends.contains(&*plan.address);
                 if s.attached(plan, SETTING, "target_resource_id").next().is_some()
                     || plan.get("premium_plan_auto_scale_enabled").and_then(Value::as_bool)
                         == Some(true)
