@@ -1,6 +1,13 @@
 //! Lines and columns. What a rule finds in its failing example it finds at the same text when the
 //! file begins further down, when its lines end as on Windows, and when it is a module.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::single_match_else,
+    clippy::case_sensitive_file_extension_comparisons
+)]
 
 use std::collections::{BTreeSet, HashSet};
 

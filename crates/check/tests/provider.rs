@@ -1,7 +1,14 @@
 //! The rules and their examples speak of resources and arguments that the provider has. The oracle is
 //! the provider's own schema (`terraform providers schema -json`), which lies beside the repository in
 //! `../shared`; without it the tests say that they are skipped.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::single_match_else,
+    clippy::case_sensitive_file_extension_comparisons
+)]
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
