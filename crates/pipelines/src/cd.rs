@@ -136,7 +136,7 @@ pub(crate) fn render(source: &Source<'_>) -> String {
     )
 }
 
-const CD: &str = r#"
+const CD: &str = r"
 # Every merge to main: package, staging slot, smoke test, swap, watch. `lazuli deploy` does the same
 # from a terminal, with a journal and a resume.
 
@@ -294,4 +294,4 @@ stages:
                     scriptType: bash
                     scriptLocation: inlineScript
                     inlineScript: bash '<<SCRIPTS>>/watch.sh' '$(appServiceName)' '$(resourceGroup)'
-"#;
+";

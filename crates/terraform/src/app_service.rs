@@ -196,7 +196,7 @@ fn settings(source: &Source<'_>) -> String {
         let _ = writeln!(lines, "    {} = {}", key(name), value(source, name, setting, false));
     }
     fill(
-        r#"
+        r"
 locals {
   # What every site reads, and the staging slot. References to the vault name no version: they follow
   # a rotation.
@@ -204,7 +204,7 @@ locals {
 <<LINES>>
   }
 }
-"#,
+",
         &[("LINES", &lines)],
     )
 }
@@ -239,7 +239,7 @@ fn web_app(source: &Source<'_>, site: &Site) -> String {
     };
     let yes = |on: bool| if on { "true" } else { "false" };
     let site_config = fill(
-        r#"
+        r"
   site_config {
     app_command_line = <<STARTUP>>
     always_on = <<ALWAYS>>
@@ -258,7 +258,7 @@ fn web_app(source: &Source<'_>, site: &Site) -> String {
       python_version = <<PYTHON>>
     }
   }
-"#,
+",
         &[
             ("STARTUP", &quote(&site.startup)),
             ("ALWAYS", yes(*compute::ALWAYS_ON)),

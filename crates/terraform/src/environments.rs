@@ -39,7 +39,7 @@ pub(crate) fn tfvars(b: &Blueprint) -> String {
     let tier = if b.postgres.tier == "Burstable" { "B" } else { "GP" };
     let connections = database::sku(b.environment).max_connections.to_string();
     fill(
-        r#"
+        r"
 environment = <<ENVIRONMENT>>
 location = <<LOCATION>>
 
@@ -64,7 +64,7 @@ key_vault_purge_protection = <<PURGE>>
 site_logs_enabled = <<LOGS>>
 alerts_enabled = <<ALERTS>>
 budget_amount = <<BUDGET>>
-<<DOMAIN>>"#,
+<<DOMAIN>>",
         &[
             ("ENVIRONMENT", &quote(b.environment.as_str())),
             ("LOCATION", &quote(&b.location)),
