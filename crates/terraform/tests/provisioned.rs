@@ -22,7 +22,7 @@ fn evaluated(manifest: &Manifest, environment: Environment) -> Configuration {
         if path.ends_with(&format!("{environment}.tfvars")) {
             let name = environment.to_string();
             variables = Some(VariableFile { name, path: path.into(), body });
-        } else if path.ends_with(".tf") {
+        } else if Path::new(&path).extension().is_some_and(|extension| extension == "tf") {
             parsed.push((PathBuf::from(path), id, body, false));
         }
     }

@@ -64,7 +64,7 @@ fn evaluated(files: &lazuli_terraform::Files, environment: Environment) -> Confi
         if path.ends_with(&format!("{environment}.tfvars")) {
             variables =
                 Some(VariableFile { name: environment.to_string(), path: path.into(), body });
-        } else if path.ends_with(".tf") {
+        } else if Path::new(&path).extension().is_some_and(|extension| extension == "tf") {
             parsed.push((PathBuf::from(path), id, body, false));
         }
     }

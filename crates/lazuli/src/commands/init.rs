@@ -166,7 +166,10 @@ fn python_files(root: &Path) -> Vec<PathBuf> {
             }
             if kind.is_dir() && depth < 8 && !SKIP.contains(&name.as_str()) {
                 directories.push((entry.path(), depth + 1));
-            } else if kind.is_file() && name.ends_with(".py") && found.len() < FILES {
+            } else if kind.is_file()
+                && entry.path().extension().is_some_and(|extension| extension == "py")
+                && found.len() < FILES
+            {
                 found.push(entry.path());
             }
         }

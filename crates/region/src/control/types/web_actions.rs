@@ -97,8 +97,7 @@ pub(super) async fn act(context: &Arc<Context>, call: &Call<'_>) -> Result<Reply
             Ok(Reply::ok(Value::Array(asked.vnet_connections())))
         }
         // Azure lists none where none was made, and none can be made here.
-        ["backups" | "snapshots"] if verb == Method::GET => Ok(list(Vec::new())),
-        ["usages"] if verb == Method::GET => Ok(list(Vec::new())),
+        ["backups" | "snapshots" | "usages"] if verb == Method::GET => Ok(list(Vec::new())),
         ["triggeredwebjobs"] if verb == Method::GET => Ok(list(asked.jobs(JobKind::Triggered))),
         ["continuouswebjobs"] if verb == Method::GET => Ok(list(asked.jobs(JobKind::Continuous))),
         ["webjobs"] if verb == Method::GET => {
