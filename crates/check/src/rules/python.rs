@@ -191,7 +191,11 @@ pub(crate) static RULES: &[Rule] = &[
                         ".azurewebsites.net",
                     ]
                     .into_iter()
-                    .any(|s| t.contains(s));
+                    // A resource's name stands before it: the suffix alone tells the services apart.
+                    .any(|s| {
+                        t.match_indices(s)
+                            .any(|(at, _)| t[..at].ends_with(|c: char| c.is_ascii_alphanumeric()))
+                    });
                     if host && !t.contains('{') && !t.contains(' ') {
                         o.at(
                             w[2].1,

@@ -1,0 +1,1 @@
+managed = ".redis.azure.net:" in f"{server}:"
