@@ -66,9 +66,21 @@ fn escape(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
+            // What XML 1.0 has no way to write (https://www.w3.org/TR/xml/#charsets).
             c if (c as u32) < 0x20 && !matches!(c, '\n' | '\t') => out.push(' '),
+            '\u{fffe}' | '\u{ffff}' => out.push(' '),
             c => out.push(c),
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn what_xml_cannot_hold_is_a_space() {
+        assert_eq!(escape("a\u{ffff}b\u{7}c\r\u{fffe}<\"&\">"), "a b c  &lt;&quot;&amp;&quot;&gt;");
+    }
 }
