@@ -156,7 +156,7 @@ class Region:
             name: value
             for name, value in os.environ.items()
             if not name.lower().endswith("_proxy") and not name.startswith(("LAZULI_", "AZURE_", "ARM_"))
-        } | {"XDG_STATE_HOME": str(self.state), "LAZULI_REGION": self.name, "NO_COLOR": "1"}
+        } | {"XDG_STATE_HOME": str(self.state), "LAZULI_REGION": self.name, "NO_COLOR": "1", "LAZULI_WATCH": "0"}
         self._settings = None
 
     def __enter__(self):

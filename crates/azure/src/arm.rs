@@ -8,7 +8,7 @@ use std::fmt::Display;
 use http::Method;
 use serde_json::Value;
 
-use crate::client::{Client, MANAGEMENT_SCOPE, Request};
+use crate::client::{Client, Condition, MANAGEMENT_SCOPE, Request};
 use crate::{Error, operation};
 
 /// Pages of one list; a guard against a `nextLink` that leads in a circle.
@@ -41,6 +41,35 @@ impl Client {
         body: &Value,
     ) -> Result<Value, Error> {
         operation::run(self, self.arm(Method::PUT, path, api_version).json(body)).await
+    }
+
+    /// Creates or replaces a resource if a condition holds; otherwise the answer is
+    /// [412](Error::is_precondition_failed) and nothing has changed.
+    pub async fn put_if(
+        &self,
+        path: impl Display,
+        api_version: &str,
+        body: &Value,
+        condition: &Condition,
+    ) -> Result<Value, Error> {
+        let mut request = self.arm(Method::PUT, path, api_version).json(body);
+        request.condition = Some(condition.header());
+        self.send(&request).await?.json()
+    }
+
+    /// Deletes a resource if a condition holds. One that is not there is fine.
+    pub async fn delete_if(
+        &self,
+        path: impl Display,
+        api_version: &str,
+        condition: &Condition,
+    ) -> Result<(), Error> {
+        let mut request = self.arm(Method::DELETE, path, api_version);
+        request.condition = Some(condition.header());
+        match self.send(&request).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Changes parts of a resource and returns it as it is when that has ended.

@@ -44,12 +44,32 @@ impl Default for Endpoints {
     }
 }
 
+/// On what a write depends.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// Nothing is there yet.
+    Absent,
+    /// What is there has this `etag`.
+    Unchanged(String),
+}
+
+impl Condition {
+    pub(crate) fn header(&self) -> (header::HeaderName, String) {
+        match self {
+            Self::Absent => (header::IF_NONE_MATCH, "*".to_owned()),
+            Self::Unchanged(etag) => (header::IF_MATCH, etag.clone()),
+        }
+    }
+}
+
 /// A client of Azure's public API. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
 struct Inner {
     http: reqwest::Client,
+    connection: Connection,
+    http1: std::sync::OnceLock<reqwest::Client>,
     credential: Credential,
     endpoints: Endpoints,
     retry: RetryPolicy,
@@ -77,11 +97,14 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// `None`: as long as it takes.
     pub(crate) limit: Option<Duration>,
+    /// `If-Match` or `If-None-Match`.
+    pub(crate) condition: Option<(header::HeaderName, String)>,
 }
 
 impl Request {
     pub(crate) fn new(method: Method, url: String, scope: &'static str) -> Self {
-        Self { method, url, scope, body: Body::Empty, limit: Some(ANSWER_LIMIT) }
+        let limit = Some(ANSWER_LIMIT);
+        Self { method, url, scope, body: Body::Empty, limit, condition: None }
     }
 
     pub(crate) fn json(mut self, value: &Value) -> Self {
@@ -139,7 +162,15 @@ impl Client {
         retry: RetryPolicy,
     ) -> Result<Self, Error> {
         let http = connection.http()?;
-        Ok(Self(Arc::new(Inner { http, credential, endpoints, retry, tokens: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            http,
+            connection: connection.clone(),
+            http1: std::sync::OnceLock::new(),
+            credential,
+            endpoints,
+            retry,
+            tokens: Mutex::default(),
+        })))
     }
 
     /// The vault of this name.
@@ -166,6 +197,15 @@ impl Client {
     /// checks. No retries, no redirects.
     pub fn http(&self) -> &reqwest::Client {
         &self.0.http
+    }
+
+    /// The same, speaking HTTP/1.1 alone: for what a WebSocket begins with. Made when first asked for.
+    pub fn http1(&self) -> Result<&reqwest::Client, Error> {
+        if let Some(http) = self.0.http1.get() {
+            return Ok(http);
+        }
+        let http = self.0.connection.http1()?;
+        Ok(self.0.http1.get_or_init(|| http))
     }
 
     /// A token for a scope: from the cache while it is good.
@@ -278,6 +318,9 @@ impl Client {
             .header(header::ACCEPT, "application/json");
         if let Some(limit) = request.limit {
             builder = builder.timeout(limit);
+        }
+        if let Some((name, value)) = &request.condition {
+            builder = builder.header(name, value);
         }
         builder = match &request.body {
             Body::Empty if request.method == Method::GET => builder,

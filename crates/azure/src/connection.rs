@@ -21,6 +21,16 @@ impl Connection {
     /// The HTTP client. Never follows redirects: Azure's APIs use `Location` for other things, and
     /// a token must not travel to a host it is not for.
     pub(crate) fn http(&self) -> Result<reqwest::Client, Error> {
+        self.builder()?.build().map_err(|error| Error::Configuration(error.to_string()))
+    }
+
+    /// The same, speaking HTTP/1.1 alone.
+    pub(crate) fn http1(&self) -> Result<reqwest::Client, Error> {
+        let builder = self.builder()?.http1_only();
+        builder.build().map_err(|error| Error::Configuration(error.to_string()))
+    }
+
+    fn builder(&self) -> Result<reqwest::ClientBuilder, Error> {
         let configuration = |what: &dyn std::fmt::Display| Error::Configuration(what.to_string());
         let mut roots = rustls::RootCertStore::empty();
         match &self.roots {
@@ -52,6 +62,6 @@ impl Connection {
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|e| configuration(&e))?);
         }
-        builder.build().map_err(|e| configuration(&e))
+        Ok(builder)
     }
 }

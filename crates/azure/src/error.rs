@@ -136,6 +136,11 @@ impl Error {
         self.refusal().is_some_and(|r| r.status == StatusCode::FORBIDDEN)
     }
 
+    /// Whether the condition of a write did not hold.
+    pub fn is_precondition_failed(&self) -> bool {
+        self.refusal().is_some_and(|r| r.status == StatusCode::PRECONDITION_FAILED)
+    }
+
     /// Azure's code, where there is one.
     pub fn code(&self) -> Option<&str> {
         self.refusal().map(|r| r.code.as_str()).filter(|c| !c.is_empty())

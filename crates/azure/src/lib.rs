@@ -6,6 +6,7 @@ mod arm;
 mod client;
 mod connection;
 mod credential;
+pub mod entra;
 mod error;
 pub mod id;
 mod operation;
@@ -17,7 +18,7 @@ mod secret;
 pub mod testing;
 mod vault;
 
-pub use client::{Client, Endpoints};
+pub use client::{Client, Condition, Endpoints};
 pub use connection::Connection;
 pub use credential::{Credential, Token, TokenSource};
 pub use error::{Error, Refusal};

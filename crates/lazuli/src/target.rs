@@ -1,5 +1,5 @@
-//! Who answers the API: the local region. Azure itself is refused, before anything is sent, until its
-//! credentials are built.
+//! Who answers the API: the local region, or Azure. The two differ in how they are reached and in who we
+//! are to them, and in nothing else.
 
 use std::fmt::Display;
 use std::time::Instant;
@@ -7,6 +7,8 @@ use std::time::Instant;
 use lazuli_azure::{Client, Connection, Credential, Secret};
 use lazuli_release::cloud::Cloud;
 use lazuli_release::event::Reporter;
+use lazuli_release::notify::Notifier;
+use lazuli_release::provision::{Tenancy, plan};
 use lazuli_release::release::Release;
 
 use crate::cli::{Context, Target};
@@ -20,25 +22,52 @@ use crate::project::Project;
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) subscription: String,
-    pub(crate) environment: Environment,
+    /// The tenant; only provisioning asks for it.
+    pub(crate) tenant: String,
+    /// The local region; `None` on Azure.
+    pub(crate) region: Option<Environment>,
 }
 
-/// Refuses `--target azure`.
+/// What only a local region has.
 pub(crate) fn refuse_azure(cx: &Context) -> Result<(), Failure> {
     if cx.global.target != Target::Azure {
         return Ok(());
     }
-    Err(Failure::new(Exit::Target, "there is no Azure credential to use with --target azure")
-        .cause("this version of lazuli signs in to local regions only")
-        .advise("rehearse the release: drop --target azure")
-        .advise("the Azure CLI's, managed and workload identities come with the release process's next step"))
+    Err(Failure::new(Exit::Usage, "this command is of the local region alone")
+        .advise("drop --target azure"))
 }
 
 impl Session {
     /// A session with the target the command line names.
     pub(crate) fn open(cx: &Context) -> Result<Self, Failure> {
-        refuse_azure(cx)?;
-        Self::with(Environment::load(&cx.global.region)?)
+        match cx.global.target {
+            Target::Local => Self::with(Environment::load(&cx.global.region)?),
+            Target::Azure => Self::azure(),
+        }
+    }
+
+    /// A session with Azure. How it is reached is the usual environment's affair (`HTTPS_PROXY`,
+    /// `SSL_CERT_FILE`), who we are is [`lazuli_azure::entra`]'s.
+    fn azure() -> Result<Self, Failure> {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let Some(subscription) =
+            set("AZURE_SUBSCRIPTION_ID").or_else(|| set("ARM_SUBSCRIPTION_ID"))
+        else {
+            return Err(Failure::new(Exit::Target, "AZURE_SUBSCRIPTION_ID is not set").advise(
+                "name it: export AZURE_SUBSCRIPTION_ID=$(az account show --query id -o tsv)",
+            ));
+        };
+        let refused = |error: lazuli_azure::Error| {
+            Failure::new(Exit::Target, "there is no credential for Azure")
+                .cause(error.to_string())
+                .advise("sign in: az login")
+                .advise("or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET")
+        };
+        let connection = Connection::default();
+        let credential = lazuli_azure::entra::credential(&connection, set).map_err(refused)?;
+        let client = Client::new(&connection, credential).map_err(refused)?;
+        let tenant = set("AZURE_TENANT_ID").or_else(|| set("ARM_TENANT_ID")).unwrap_or_default();
+        Ok(Self { client, subscription, tenant, region: None })
     }
 
     /// A session with a local region.
@@ -57,7 +86,12 @@ impl Session {
             Secret::new(environment.client_secret.expose()),
         );
         let client = Client::new(&connection, credential).map_err(|error| unusable(&error))?;
-        Ok(Self { client, subscription: environment.subscription_id.clone(), environment })
+        Ok(Self {
+            client,
+            subscription: environment.subscription_id.clone(),
+            tenant: environment.tenant_id.clone(),
+            region: Some(environment),
+        })
     }
 
     /// The project's sites.
@@ -72,19 +106,31 @@ impl Session {
         reporter: &Reporter,
         began: Instant,
     ) -> Release<'a> {
+        let tenancy =
+            Tenancy { subscription: self.subscription.clone(), tenant: self.tenant.clone() };
         Release {
             project: &project.root,
             manifest: &project.manifest,
             environment: project.environment.as_str(),
-            target: "local",
+            target: if self.region.is_some() { "local" } else { "azure" },
+            blueprint: &project.blueprint,
+            resources: plan(&project.blueprint, &tenancy).ok(),
             cloud: self.cloud(project),
+            notifier: Notifier::from(|name| std::env::var(name).ok()),
+            take_over: false,
             reporter: reporter.clone(),
             began,
         }
     }
 
+    /// The address of a site that a browser can open, where it is another than Azure's.
+    pub(crate) fn browser(&self, label: &str) -> Option<String> {
+        self.region.as_ref().map(|_| format!("http://{label}.localhost:{}", self.port()))
+    }
+
     /// The loopback port of the region, for addresses a browser can open.
     pub(crate) fn port(&self) -> &str {
-        self.environment.proxy.rsplit(':').next().unwrap_or_default().trim_end_matches('/')
+        let proxy = self.region.as_ref().map(|region| region.proxy.as_str()).unwrap_or_default();
+        proxy.rsplit(':').next().unwrap_or_default().trim_end_matches('/')
     }
 }

@@ -56,7 +56,7 @@ impl Fixture {
         let mut fixture = Self::new();
         let platform = {
             let _entered = fixture.runtime.enter();
-            Platform::start()
+            Platform::start(MANIFEST)
         };
         let region = fixture.region();
         std::fs::create_dir_all(&region).expect("directories");
@@ -113,6 +113,7 @@ impl Fixture {
             .env("XDG_STATE_HOME", self.dir.path().join("state"))
             .env("SHELL", "/bin/bash")
             .env("TZ", "UTC")
+            .env("LAZULI_WATCH", "0")
             // A person's own Git settings must not matter.
             .env("GIT_CEILING_DIRECTORIES", self.dir.path())
             .output()

@@ -5,6 +5,9 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lazuli_azure::scm::{Deployment, DeploymentState};
 use lazuli_azure::{Client, Error, Scm};
 use lazuli_standard::Blueprint;
@@ -67,6 +70,8 @@ pub struct Cloud {
     client: Client,
     group: String,
     database: String,
+    zone: Option<String>,
+    patience: Duration,
     backend: Site,
     worker: Option<Site>,
     scheduler: Option<Site>,
@@ -84,7 +89,7 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    fn new(what: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), log: None, unreachable: false }
     }
 
@@ -115,6 +120,8 @@ impl From<Error> for Trouble {
 pub struct Ran {
     /// The run's id.
     pub id: String,
+    /// All that it wrote.
+    pub output: String,
     /// What it did, in a line for people.
     pub summary: String,
 }
@@ -131,10 +138,19 @@ impl Cloud {
                 blueprint.postgres.name
             ),
             group,
+            zone: blueprint.dns_zones.first().map(|zone| zone.name.clone()),
+            patience: HEALTH_PATIENCE,
             backend: blueprint.backend().clone(),
             worker: blueprint.worker().cloned(),
             scheduler: blueprint.scheduler().cloned(),
         }
+    }
+
+    /// With another patience for a slot that answers wrongly. Tests have less.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Whether the environment has a staging slot.
@@ -145,6 +161,49 @@ impl Cloud {
     /// Whether there is such a place.
     pub fn has(&self, place: Place) -> bool {
         self.site(place).is_some()
+    }
+
+    /// The ID of the environment's resource group.
+    pub(crate) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The ID of a private DNS zone of the environment, if it has one: where its lock is.
+    pub fn zone(&self) -> Option<String> {
+        let zone = self.zone.as_ref()?;
+        Some(format!("{}/providers/Microsoft.Network/privateDnsZones/{zone}", self.group))
+    }
+
+    /// Sends a share of production's traffic to the staging slot; 0 ends that
+    /// (<https://learn.microsoft.com/azure/app-service/deploy-staging-slots#route-production-traffic-automatically>).
+    pub async fn route(&self, percent: u8) -> Result<(), Error> {
+        let rules = if percent == 0 {
+            json!([])
+        } else {
+            json!([{
+                "name": "staging",
+                "actionHostName": self.host(Place::Staging),
+                "reroutePercentage": percent,
+            }])
+        };
+        let body = json!({ "properties": { "experiments": { "rampUpRules": rules } } });
+        let path = format!("{}/config/web", self.id(Place::Production));
+        self.client.patch(path, WEB_API, &body).await?;
+        Ok(())
+    }
+
+    /// Gives the staging slot production's settings, as the first phase of a swap with preview, or
+    /// takes them from it again
+    /// (<https://learn.microsoft.com/azure/app-service/deploy-staging-slots#swap-with-preview>).
+    pub async fn preview(&self, on: bool) -> Result<(), Error> {
+        let id = self.id(Place::Staging);
+        if on {
+            let body = json!({ "targetSlot": "production", "preserveVnet": true });
+            self.client.post(format!("{id}/applySlotConfig"), WEB_API, Some(&body)).await?;
+        } else {
+            self.client.post(format!("{id}/resetSlotConfig"), WEB_API, None).await?;
+        }
+        Ok(())
     }
 
     /// The client.
@@ -379,7 +438,7 @@ impl Cloud {
                 format!("the job `{name} {arguments}` on {}: {}", self.host(place), run.status);
             return Err(Trouble::new(what).with_log(format!("the job's output (run {id})"), lines));
         }
-        Ok(Ran { id, summary: summary(&output) })
+        Ok(Ran { id, summary: summary(&output), output })
     }
 
     /// Begins to exchange the staging slot and production. The operation's address.
@@ -439,7 +498,7 @@ impl Cloud {
                 ),
                 Err(what) => what,
             };
-            if began.elapsed() > HEALTH_PATIENCE {
+            if began.elapsed() > self.patience {
                 return Err(self.with_app_log(Trouble::new(wrong), place).await);
             }
             tokio::time::sleep(pause).await;
@@ -449,21 +508,26 @@ impl Cloud {
 
     /// Makes one smoke check.
     pub async fn smoke(&self, place: Place, check: &SmokeCheck) -> Result<Duration, Trouble> {
+        if check.websocket {
+            return self.websocket(place, check).await;
+        }
         let host = self.host(place);
         let mut tries = 0;
         let answer = loop {
             tries += 1;
-            match self.ask(place, &check.path).await {
+            match self.request(place, &check.method, &check.path, ANSWER_LIMIT).await {
                 // The front end's own answers say nothing about the app.
                 Ok(answer)
                     if matches!(answer.status, 502..=504)
                         && answer.status != check.status
                         && tries < 4 => {}
+                // What was slow once may have been the first of its kind; slow again is slow.
+                Ok(answer) if !in_time(answer.took, check) && tries < 2 => {}
                 Ok(answer) => break answer,
                 Err(_) if tries < 4 => {}
                 Err(what) => return Err(self.with_app_log(Trouble::new(what), place).await),
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(self.patience / 20).await;
         };
         let wrong = if answer.status == check.status {
             check.json.as_ref().and_then(|expected| {
@@ -487,21 +551,120 @@ impl Cloud {
                 answer.excerpt()
             ))
         };
+        let wrong = wrong.or_else(|| too_slow(answer.took, check));
         match wrong {
             None => Ok(answer.took),
             Some(wrong) => {
-                let what = format!("GET https://{host}{} answered {wrong}", check.path);
+                let what =
+                    format!("{} https://{host}{} answered {wrong}", check.method, check.path);
                 Err(self.with_app_log(Trouble::new(what), place).await)
             }
         }
     }
 
+    /// Opens a WebSocket as a browser does, and closes it again
+    /// (<https://www.rfc-editor.org/rfc/rfc6455#section-4>).
+    async fn websocket(&self, place: Place, check: &SmokeCheck) -> Result<Duration, Trouble> {
+        // Any 16 bytes; the answer must be made of them, so that no cache can give it.
+        let key = STANDARD.encode(uuid::Uuid::new_v4().as_bytes());
+        let accept =
+            aws_lc_rs::digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
+        let accept = STANDARD.encode(accept.as_ref());
+        let url = format!("https://{}{}", self.host(place), check.path);
+        let began = Instant::now();
+        let answer = async {
+            // The handshake is of HTTP/1.1.
+            let http = self.client.http1().map_err(|error| error.to_string())?;
+            http.get(&url)
+                .header("Connection", "Upgrade")
+                .header("Upgrade", "websocket")
+                .header("Sec-WebSocket-Version", "13")
+                .header("Sec-WebSocket-Key", &key)
+                .timeout(ANSWER_LIMIT)
+                .send()
+                .await
+                .map_err(|error| root(&error))
+        };
+        let wrong = match answer.await {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                let accepted = answer.headers().get("sec-websocket-accept");
+                let accepted = accepted.is_some_and(|value| value.as_bytes() == accept.as_bytes());
+                if status != check.status {
+                    Some(format!("{status} where {} was expected", check.status))
+                } else if status == 101 && !accepted {
+                    Some("101 without having understood the handshake".to_owned())
+                } else {
+                    too_slow(began.elapsed(), check)
+                }
+            }
+            Err(what) => Some(what),
+        };
+        match wrong {
+            None => Ok(began.elapsed()),
+            Some(wrong) => {
+                let what = format!("the WebSocket {url}: {wrong}");
+                Err(self.with_app_log(Trouble::new(what), place).await)
+            }
+        }
+    }
+
+    /// Whether a path answers 2xx within a time; what it does instead.
+    pub async fn answers(&self, place: Place, path: &str, within: Duration) -> Result<(), String> {
+        let answer = self.request(place, "GET", path, within).await?;
+        if answer.status / 100 == 2 {
+            return Ok(());
+        }
+        let host = self.host(place);
+        Err(format!("GET https://{host}{path} answered {}{}", answer.status, answer.excerpt()))
+    }
+
+    /// Waits until no deployment is under way on a place: one that a killed command began goes on
+    /// without it.
+    pub async fn settled(&self, place: Place) -> Result<(), Error> {
+        let began = Instant::now();
+        loop {
+            let deployments = match self.scm(place).deployments().await {
+                Ok(deployments) => deployments,
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let busy = deployments.iter().any(|deployment| {
+                matches!(
+                    deployment.status,
+                    DeploymentState::Pending
+                        | DeploymentState::Building
+                        | DeploymentState::Deploying
+                )
+            });
+            if !busy {
+                return Ok(());
+            }
+            if began.elapsed() > BUILD_LIMIT {
+                let what = format!("a deployment on {}", self.host(place));
+                return Err(Error::Timeout { what, limit: BUILD_LIMIT });
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
     async fn ask(&self, place: Place, path: &str) -> Result<Answer, String> {
+        self.request(place, "GET", path, ANSWER_LIMIT).await
+    }
+
+    async fn request(
+        &self,
+        place: Place,
+        method: &str,
+        path: &str,
+        within: Duration,
+    ) -> Result<Answer, String> {
         let url = format!("https://{}{path}", self.host(place));
         let began = Instant::now();
-        let failed = |error: reqwest::Error| format!("GET {url}: {}", root(&error));
-        let mut response =
-            self.client.http().get(&url).timeout(ANSWER_LIMIT).send().await.map_err(failed)?;
+        let failed = |error: reqwest::Error| format!("{method} {url}: {}", root(&error));
+        let verb = reqwest::Method::from_bytes(method.as_bytes()).unwrap_or_default();
+        let request = self.client.http().request(verb, &url).timeout(within);
+        let mut response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -533,6 +696,20 @@ impl Answer {
         format!(": {short}{}", if short.len() < line.len() { "…" } else { "" })
     }
 }
+
+fn in_time(took: Duration, check: &SmokeCheck) -> bool {
+    check.within_ms.is_none_or(|within| took <= Duration::from_millis(within.into()))
+}
+
+fn too_slow(took: Duration, check: &SmokeCheck) -> Option<String> {
+    (!in_time(took, check)).then(|| {
+        let within = check.within_ms.unwrap_or_default();
+        format!("after {} ms where {within} ms were allowed", took.as_millis())
+    })
+}
+
+/// What a server appends to the key of a handshake (RFC 6455, 1.3).
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The innermost cause says what happened; reqwest's own message only that something did.
 fn root(error: &reqwest::Error) -> String {

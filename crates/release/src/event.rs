@@ -77,6 +77,13 @@ pub enum Event {
         /// How long it took.
         elapsed_ms: u64,
     },
+    /// A line of the release's journal is on disk.
+    Recorded {
+        /// The release.
+        release: u32,
+        /// The line, from 1.
+        line: u64,
+    },
     /// Something worth knowing that is no step.
     Note {
         /// What a person reads.

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::event::{Event, Reporter};
 use crate::package::{Package, hex};
 
 /// The hash before the first line of the first release.
@@ -110,6 +111,15 @@ pub enum Entry {
         /// How long it took.
         elapsed_ms: u64,
     },
+    /// What a step or a gate rests on, or found out, in full.
+    Evidence {
+        /// Which step.
+        step: Step,
+        /// What of: a gate's name, `trial`, `baseline`, `watch`, `sbom`.
+        name: String,
+        /// The facts.
+        value: serde_json::Value,
+    },
     /// Somebody took an interrupted release up again.
     Resumed {
         /// Who.
@@ -153,6 +163,15 @@ pub struct Began {
     pub back_to: Option<u32>,
     /// The steps, in order.
     pub plan: Vec<Step>,
+    /// How long production is watched after the switch, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch_s: Option<u64>,
+    /// The gates that a person accepts though they fail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<String>,
+    /// Shares of the traffic, in percent, that the new version gets before the switch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canary: Vec<u8>,
 }
 
 /// What a release is.
@@ -183,8 +202,12 @@ impl std::fmt::Display for Kind {
 pub enum Step {
     /// Make the package.
     Package,
+    /// Ask the checklist's gates.
+    Gates,
     /// Deploy it to the slot that is not production (or to the only one).
     Deploy,
+    /// Try the migrations on a copy of the staging slot's database.
+    Trial,
     /// Migrate the staging slot's database.
     MigrateStaging,
     /// The health path of the slot answers.
@@ -195,6 +218,8 @@ pub enum Step {
     Smoke,
     /// Migrate production's database.
     MigrateProduction,
+    /// Give the new version a growing share of the traffic.
+    Canary,
     /// Exchange the slots.
     Swap,
     /// Production serves the version, and is healthy and ready.
@@ -203,6 +228,8 @@ pub enum Step {
     Worker,
     /// Deploy the package to the scheduler's site.
     Scheduler,
+    /// Look at production for a while, ready to swap back.
+    Watch,
     /// After the first release, deploy the package to the staging slot, which the swap left empty.
     Refill,
 }
@@ -212,16 +239,20 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Package => "package",
+            Self::Gates => "gates",
             Self::Deploy => "deploy",
+            Self::Trial => "trial",
             Self::MigrateStaging => "migrate-staging",
             Self::Health => "health",
             Self::Readiness => "readiness",
             Self::Smoke => "smoke",
             Self::MigrateProduction => "migrate-production",
+            Self::Canary => "canary",
             Self::Swap => "swap",
             Self::Verify => "verify",
             Self::Worker => "worker",
             Self::Scheduler => "scheduler",
+            Self::Watch => "watch",
             Self::Refill => "refill",
         }
     }
@@ -277,6 +308,7 @@ impl std::fmt::Display for Outcome {
 #[derive(Clone, Debug)]
 pub struct Journals<E = Entry> {
     dir: PathBuf,
+    reporter: Reporter,
     entries: PhantomData<fn() -> E>,
 }
 
@@ -306,7 +338,14 @@ impl Journals {
 impl<E: Serialize + DeserializeOwned> Journals<E> {
     /// In this directory.
     pub fn at(dir: PathBuf) -> Self {
-        Self { dir, entries: PhantomData }
+        Self { dir, reporter: Reporter::silent(), entries: PhantomData }
+    }
+
+    /// With somebody who hears of every line once it is on disk.
+    #[must_use]
+    pub fn telling(mut self, reporter: &Reporter) -> Self {
+        self.reporter = reporter.clone();
+        self
     }
 
     /// Where the journals and the lock are.
@@ -377,7 +416,9 @@ impl<E: Serialize + DeserializeOwned> Journals<E> {
         let file = file.map_err(|source| JournalError::Io(path.clone(), source))?;
         // The name must be on disk as well.
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(error)?;
-        let mut journal = Journal { path, file, number, seq: 0, prev, records: Vec::new() };
+        let reporter = self.reporter.clone();
+        let records = Vec::new();
+        let mut journal = Journal { path, file, number, seq: 0, prev, records, reporter };
         journal.write(first(number))?;
         Ok(journal)
     }
@@ -390,7 +431,8 @@ impl<E: Serialize + DeserializeOwned> Journals<E> {
         let file = OpenOptions::new().append(true).open(&path).map_err(error)?;
         file.set_len(story.whole).map_err(error)?;
         let (seq, prev) = (story.records.len() as u64, story.hash.clone());
-        Ok(Journal { path: path.clone(), file, number, seq, prev, records: story.records })
+        let (records, reporter) = (story.records, self.reporter.clone());
+        Ok(Journal { path: path.clone(), file, number, seq, prev, records, reporter })
     }
 }
 
@@ -403,6 +445,7 @@ pub struct Journal<E = Entry> {
     seq: u64,
     prev: String,
     records: Vec<Record<E>>,
+    reporter: Reporter,
 }
 
 impl<E: Serialize + DeserializeOwned> Journal<E> {
@@ -426,6 +469,7 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
         self.prev = hash;
         self.seq += 1;
         self.records.push(record);
+        self.reporter.emit(Event::Recorded { release: self.number, line: self.seq });
         Ok(())
     }
 }
@@ -524,6 +568,18 @@ pub fn found(records: &[Record]) -> Option<&Deployed> {
 pub fn noted<'a>(records: &'a [Record], step: Step, name: &str) -> Option<&'a str> {
     records.iter().rev().find_map(|record| match &record.entry {
         Entry::Noted { step: s, name: n, value } if *s == step && n == name => Some(value.as_str()),
+        _ => None,
+    })
+}
+
+/// The latest evidence of that name that a step left.
+pub fn evidence<'a>(
+    records: &'a [Record],
+    step: Step,
+    name: &str,
+) -> Option<&'a serde_json::Value> {
+    records.iter().rev().find_map(|record| match &record.entry {
+        Entry::Evidence { step: s, name: n, value } if *s == step && n == name => Some(value),
         _ => None,
     })
 }

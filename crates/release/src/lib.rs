@@ -4,9 +4,16 @@
 
 pub mod cloud;
 pub mod event;
+pub mod gates;
 pub mod journal;
+pub mod lease;
 pub mod lock;
+pub mod metrics;
+pub mod notify;
 pub mod package;
 pub mod provision;
 pub mod release;
 pub mod rotation;
+mod sbom;
+pub mod story;
+pub mod watch;

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
@@ -45,8 +46,14 @@ impl Holder {
         }
     }
 
+    /// Whether this is the process that asks.
+    pub(crate) fn is_me(&self) -> bool {
+        let me = Self::me("");
+        (self.pid, &self.started, &self.host) == (me.pid, &me.started, &me.host)
+    }
+
     /// Whether the holder still runs; `None` when it cannot be known from here.
-    fn is_alive(&self) -> Option<bool> {
+    pub(crate) fn is_alive(&self) -> Option<bool> {
         if self.host != host() {
             return None;
         }
@@ -79,20 +86,30 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
-    me: Holder,
+    me: Mutex<Holder>,
 }
+
+/// How the purpose of a holder ends who only watches: whoever rolls back need not wait for them.
+pub(crate) const WATCHING: &str = " (watching)";
+
+/// Keeps everybody else from taking the lock for as long as it lives.
+#[derive(Debug)]
+pub struct Fence(#[expect(dead_code, reason = "held")] Flock<File>);
 
 impl Lock {
     /// Takes the lock in `dir`. The second value is the holder that died with it, if one did.
-    pub fn acquire(dir: &Path, purpose: &str) -> Result<(Self, Option<Holder>), LockError> {
+    /// `over_watch` takes it from somebody who only watches.
+    pub fn acquire(
+        dir: &Path,
+        purpose: &str,
+        over_watch: bool,
+    ) -> Result<(Self, Option<Holder>), LockError> {
         let path = dir.join("lock");
         let error = |source| LockError::Io(path.clone(), source);
         std::fs::create_dir_all(dir).map_err(error)?;
         // Held only while the file is looked at and written, so that of two that find a dead holder
         // one wins.
-        let guard = File::create(dir.join("lock.guard")).map_err(error)?;
-        let _guard = Flock::lock(guard, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| error(io::Error::from(errno)))?;
+        let _guard = guard(dir).map_err(error)?;
         let previous = match std::fs::read(&path) {
             // A file that cannot be read as a holder was cut off while being written: nobody's.
             Ok(text) => serde_json::from_slice::<Holder>(&text).ok(),
@@ -100,18 +117,39 @@ impl Lock {
             Err(e) => return Err(error(e)),
         };
         if let Some(holder) = &previous {
+            let yields = over_watch && holder.purpose.ends_with(WATCHING);
             match holder.is_alive() {
+                _ if yields => {}
                 Some(true) => return Err(LockError::Held(Box::new(holder.clone()))),
                 None => return Err(LockError::Elsewhere(Box::new(holder.clone()), path)),
                 Some(false) => {}
             }
         }
         let me = Holder::me(purpose);
-        let text = serde_json::to_vec(&me).map_err(|e| error(e.into()))?;
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(error)?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(error)?;
-        file.persist(&path).map_err(|e| error(e.error))?;
-        Ok((Self { path, me }, previous))
+        write(&path, &me).map_err(error)?;
+        Ok((Self { path, me: Mutex::new(me) }, previous))
+    }
+
+    /// Who holds it: this process.
+    pub fn me(&self) -> Holder {
+        self.me.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says whether from now on it is only watched.
+    pub fn watching(&self, watching: bool) -> io::Result<()> {
+        let Some(_fence) = self.fence()? else { return Ok(()) };
+        let mut me = self.me.lock().unwrap_or_else(PoisonError::into_inner);
+        let purpose = me.purpose.trim_end_matches(WATCHING).to_owned();
+        me.purpose = if watching { format!("{purpose}{WATCHING}") } else { purpose };
+        write(&self.path, &me)
+    }
+
+    /// Keeps the lock from being taken, if it has not been taken already.
+    pub fn fence(&self) -> io::Result<Option<Fence>> {
+        let guard = guard(self.path.parent().unwrap_or(&self.path))?;
+        let holder = std::fs::read(&self.path).ok();
+        let holder = holder.and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
+        Ok((holder == Some(self.me())).then_some(Fence(guard)))
     }
 
     /// Who holds the lock in `dir` and runs, or cannot be seen.
@@ -126,10 +164,22 @@ impl Drop for Lock {
         // Only our own: after a takeover on a shared directory it may be somebody else's.
         let holder = std::fs::read(&self.path).ok();
         let holder = holder.and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
-        if holder.as_ref() == Some(&self.me) {
+        if holder == Some(self.me()) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+fn guard(dir: &Path) -> io::Result<Flock<File>> {
+    let guard = File::create(dir.join("lock.guard"))?;
+    Flock::lock(guard, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))
+}
+
+fn write(path: &Path, holder: &Holder) -> io::Result<()> {
+    let text = serde_json::to_vec(holder)?;
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(path))?;
+    file.write_all(&text).and_then(|()| file.as_file().sync_all())?;
+    file.persist(path).map(|_| ()).map_err(|error| error.error)
 }
 
 /// Boot id and start time of a process; `None` when there is none.
@@ -172,14 +222,14 @@ mod tests {
     #[test]
     fn the_second_sees_who_the_first_is() {
         let dir = dir();
-        let (lock, previous) = Lock::acquire(dir.path(), "deploy").expect("free");
+        let (lock, previous) = Lock::acquire(dir.path(), "deploy", false).expect("free");
         assert_eq!(previous, None);
-        let Err(LockError::Held(holder)) = Lock::acquire(dir.path(), "rollback") else {
+        let Err(LockError::Held(holder)) = Lock::acquire(dir.path(), "rollback", false) else {
             panic!("taken twice");
         };
         assert_eq!((holder.pid, holder.purpose.as_str()), (std::process::id(), "deploy"));
         drop(lock);
-        Lock::acquire(dir.path(), "rollback").expect("free again");
+        Lock::acquire(dir.path(), "rollback", false).expect("free again");
     }
 
     #[test]
@@ -190,7 +240,7 @@ mod tests {
         std::fs::write(dir.path().join("lock"), serde_json::to_vec(&dead).expect("json"))
             .expect("written");
         assert_eq!(Lock::holder(dir.path()), None);
-        let (_lock, previous) = Lock::acquire(dir.path(), "deploy").expect("taken over");
+        let (_lock, previous) = Lock::acquire(dir.path(), "deploy", false).expect("taken over");
         assert_eq!(previous, Some(dead));
     }
 
@@ -200,22 +250,40 @@ mod tests {
         let other = Holder { host: "elsewhere.invalid".into(), ..Holder::me("deploy") };
         std::fs::write(dir.path().join("lock"), serde_json::to_vec(&other).expect("json"))
             .expect("written");
-        assert!(matches!(Lock::acquire(dir.path(), "deploy"), Err(LockError::Elsewhere(..))));
+        assert!(matches!(
+            Lock::acquire(dir.path(), "deploy", false),
+            Err(LockError::Elsewhere(..))
+        ));
+    }
+
+    #[test]
+    fn who_rolls_back_does_not_wait_for_who_watches() {
+        let dir = dir();
+        let (watcher, _) = Lock::acquire(dir.path(), "deploy", false).expect("free");
+        watcher.watching(true).expect("written");
+        assert!(Lock::acquire(dir.path(), "deploy", false).is_err());
+        assert!(watcher.fence().expect("read").is_some());
+        let (second, from) = Lock::acquire(dir.path(), "rollback", true).expect("taken over");
+        assert_eq!(from.map(|from| from.purpose), Some("deploy (watching)".to_owned()));
+        assert!(watcher.fence().expect("read").is_none(), "it knows");
+        drop(watcher);
+        assert!(second.fence().expect("read").is_some(), "and takes nothing with it");
     }
 
     #[test]
     fn a_torn_lock_file_is_nobodys() {
         let dir = dir();
         std::fs::write(dir.path().join("lock"), b"{\"user\":").expect("written");
-        Lock::acquire(dir.path(), "deploy").expect("free");
+        Lock::acquire(dir.path(), "deploy", false).expect("free");
     }
 
     #[test]
     fn of_many_at_once_one_wins() {
         let dir = dir();
         let won: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| Lock::acquire(dir.path(), "deploy").ok())).collect();
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| Lock::acquire(dir.path(), "deploy", false).ok()))
+                .collect();
             threads.into_iter().filter_map(|thread| thread.join().expect("no panic")).collect()
         });
         assert_eq!(won.len(), 1);

@@ -197,15 +197,13 @@ impl Packages {
         &self,
         project: &Path,
         manifest: &Manifest,
-        require_clean: bool,
+        allow_dirty: bool,
         warn: &mut dyn FnMut(String),
     ) -> Result<Package, PackageError> {
         let origin = origin(project);
-        if require_clean && (origin.dirty || origin.commit.is_none()) {
-            return Err(PackageError::Dirty(match &origin.commit {
-                Some(commit) => format!("it differs from commit {commit}"),
-                None => "it is not under version control".to_owned(),
-            }));
+        if origin.dirty && !allow_dirty {
+            let commit = origin.commit.as_deref().unwrap_or("its commit");
+            return Err(PackageError::Dirty(format!("it differs from commit {commit}")));
         }
         let files = list(project, &manifest.package.exclude, warn)?;
         preflight(project, manifest, &files)?;

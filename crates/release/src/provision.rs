@@ -6,10 +6,12 @@
 //! changes one by accident.
 
 mod difference;
+mod drift;
 mod execute;
 mod plan;
 pub(crate) mod secrets;
 
+pub use drift::drift;
 pub use execute::{Options, ProvisionError, Summary, provision};
 pub use plan::{Action, Plan, PlanError, Planned, SettingValue, Tenancy, plan};
 

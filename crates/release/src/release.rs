@@ -3,13 +3,17 @@
 //! | step | does | undone by |
 //! |---|---|---|
 //! | package | makes the zip | — |
+//! | gates | asks the checklist ([`crate::gates`]) | — |
 //! | deploy | the zip into the staging slot | nothing: it is left to be looked at |
+//! | trial | the migrations on a copy of the staging database | the copy is deleted |
 //! | migrate-staging | the slot's own database | nothing: migrations go forward only (ERRATA 28) |
 //! | health, readiness, smoke | look at the slot | — |
 //! | migrate-production | production's database, by the new code | nothing |
+//! | canary | a growing share of the traffic to the slot | all of it to production again |
 //! | swap | exchanges the slots | swapping back |
 //! | verify | looks at production | — |
 //! | worker, scheduler | the zip into their sites | deploying the package they had |
+//! | watch | looks at production ([`crate::watch`]) from the swap on | — |
 //! | refill | first release only: the zip into the slot that the swap left empty | nothing |
 //!
 //! Where the environment has no slots, `deploy` and `verify` are of production itself, and what undoes
@@ -21,22 +25,34 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lazuli_standard::Manifest;
+use jiff::Timestamp;
+use lazuli_standard::{Blueprint, Manifest};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, Place, SWAP_LIMIT, Trouble};
 use crate::event::{self, Reporter, millis};
+use crate::gates::{self, Gate, Verdict};
 use crate::journal::{
     self, Began, Deployed, Entry, Journal, JournalError, Journals, Kind, Outcome, Step, Story,
 };
+use crate::lease::{self, Claim, Lease, LeaseError};
 use crate::lock::{Lock, LockError, host, user};
+use crate::metrics::{Served, minute};
+use crate::notify::{News, Notifier, What};
 use crate::package::{Package, PackageError, Packages};
+use crate::provision::Plan;
+use crate::sbom;
+use crate::watch::{self, BASELINE, Baseline, Breach, Look, Watcher};
 
 /// The WebJob that migrates.
 const MIGRATE: &str = "migrate";
 
 /// How long an operation that may have been begun gets to show.
 const DOUBT: Duration = Duration::from_secs(2);
+
+/// How long a migration may make others wait, in milliseconds: as long as a person takes for a hiccup.
+const LOCK_LIMIT_MS: u64 = 2_000;
 
 /// Everything a release needs to know.
 #[derive(Debug)]
@@ -49,8 +65,16 @@ pub struct Release<'a> {
     pub environment: &'a str,
     /// `local` or `azure`.
     pub target: &'a str,
+    /// The resources that it gives the environment.
+    pub blueprint: &'a Blueprint,
+    /// The same as requests; `None` where they cannot be made, and drift not be seen.
+    pub resources: Option<Plan>,
     /// The platform.
     pub cloud: Cloud,
+    /// Who is told.
+    pub notifier: Notifier,
+    /// Take the environment over from somebody who is gone.
+    pub take_over: bool,
     /// Who watches.
     pub reporter: Reporter,
     /// When the command began: the time to switched routing counts from here.
@@ -58,12 +82,32 @@ pub struct Release<'a> {
 }
 
 /// How a release is made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Refuse a tree that differs from its commit.
-    pub require_clean: bool,
+    /// Release a tree that differs from its commit.
+    pub allow_dirty: bool,
     /// Release although production runs this very package.
     pub force: bool,
+    /// How long production is watched after the switch; not at all when zero.
+    pub watch: Duration,
+    /// Gates that may fail.
+    pub accepted: Vec<String>,
+    /// Shares of the traffic, in percent, that the new version gets before the switch.
+    pub canary: Vec<u8>,
+}
+
+/// What a release would do.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rehearsal {
+    /// The package it would release.
+    pub package: Package,
+    /// The release that made what production runs, if that is the very package.
+    pub unchanged_since: Option<u32>,
+    /// What each step would do.
+    pub steps: Vec<(Step, String)>,
+    /// What the gates say now.
+    pub gates: Vec<Gate>,
 }
 
 /// What came of a release.
@@ -86,6 +130,9 @@ pub struct Report {
     pub elapsed_ms: u64,
     /// The steps and how long each took.
     pub steps: Vec<(Step, u64)>,
+    /// How long the platform and the app were waited for in them, and what the rest of the time is:
+    /// our own.
+    pub own_ms: u64,
 }
 
 /// Why a release did not come about.
@@ -97,9 +144,20 @@ pub enum ReleaseError {
     /// The journal cannot be used.
     #[error("the release journal cannot be used")]
     Journal(#[from] JournalError),
-    /// Somebody else releases.
+    /// Somebody else releases from here.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Somebody else releases to the environment.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// Somebody else took the release over while it was watched.
+    #[error(
+        "release {number} was taken over while it was watched: whoever did brings it to its end"
+    )]
+    TakenOver {
+        /// Which.
+        number: u32,
+    },
     /// An earlier release was interrupted and must be brought to an end first.
     #[error("release {number} ({kind}) was interrupted and has not been brought to an end")]
     Interrupted {
@@ -165,15 +223,15 @@ impl Release<'_> {
 
     /// The journals of the environment.
     pub fn journals(&self) -> Journals {
-        Journals::of(&self.lazuli(), self.environment)
+        Journals::of(&self.lazuli(), self.environment).telling(&self.reporter)
     }
 
     fn packages(&self) -> Packages {
         Packages::of(&self.lazuli())
     }
 
-    /// Takes the lock, and keeps `.lazuli` out of version control.
-    fn lock(&self, purpose: &str) -> Result<Lock, ReleaseError> {
+    /// Takes the locks, and keeps `.lazuli` out of version control.
+    async fn hold(&self, purpose: &str, over_watch: bool) -> Result<Held, ReleaseError> {
         let ignore = self.lazuli().join(".gitignore");
         if !ignore.exists() {
             let write = || {
@@ -182,42 +240,180 @@ impl Release<'_> {
             };
             write().map_err(|source| LockError::Io(ignore.clone(), source))?;
         }
-        let (lock, died) = Lock::acquire(self.journals().dir(), purpose)?;
-        if let Some(died) = died {
-            self.reporter.note(format!("took over the lock of {died}, which is gone"));
+        let (lock, from) = Lock::acquire(self.journals().dir(), purpose, over_watch)?;
+        if let Some(from) = from {
+            self.reporter.note(format!("took over the lock of {from}, which is gone"));
         }
-        Ok(lock)
+        let mut lease = None;
+        if let Some(zone) = self.cloud.zone() {
+            let place = lease::Place::new(self.cloud.client().clone(), &zone);
+            let project = self.project.canonicalize().unwrap_or_else(|_| self.project.to_owned());
+            let claim = Claim { take_over: self.take_over, over_watch };
+            match place.acquire(&lock.me(), &project.display().to_string(), claim).await {
+                Ok((taken, from)) => {
+                    // From here, the lock has said it already.
+                    if let Some(from) =
+                        from.filter(|from| from.project != project.display().to_string())
+                    {
+                        self.reporter.warn(format!("took the environment over from {from}"));
+                    }
+                    lease = Some(taken);
+                }
+                // An environment without its network is not provisioned: there is nothing to lock.
+                Err(LeaseError::Platform(error)) if error.is_not_found() => {}
+                Err(LeaseError::Platform(error)) if error.is_forbidden() => {
+                    self.reporter.warn(format!(
+                        "the environment cannot be locked against releases from elsewhere: {error}"
+                    ));
+                }
+                Err(LeaseError::Platform(error)) => return Err(ReleaseError::Platform(error)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Held { lock, lease })
     }
 
-    /// Releases the project as it is.
-    pub async fn deploy(&self, options: Options) -> Result<Report, ReleaseError> {
-        let _lock = self.lock("deploy")?;
-        let journals = self.journals();
-        let last = journals.last()?;
-        refuse_interrupted(last.as_ref())?;
+    /// Does something while nobody else may, and tells people how it ended.
+    async fn holding(
+        &self,
+        purpose: &str,
+        over_watch: bool,
+        work: impl AsyncFnOnce(&Held) -> Result<Report, ReleaseError>,
+    ) -> Result<Report, ReleaseError> {
+        let held = self.hold(purpose, over_watch).await?;
+        let outcome = work(&held).await;
+        match &outcome {
+            Ok(Report { number: Some(number), kind, outcome: Some(ended), elapsed_ms, .. }) => {
+                let seconds = *elapsed_ms as f64 / 1000.0;
+                let what = match ended {
+                    Outcome::RolledBack => What::RolledBack,
+                    Outcome::Failed | Outcome::Aborted => What::Failed,
+                    Outcome::Succeeded => What::Finished,
+                };
+                self.tell(what, *number, format!("{kind}: {ended} after {seconds:.0} s"));
+            }
+            Err(ReleaseError::Step(broken)) => {
+                let what = match broken.state {
+                    State::Untouched => What::Failed,
+                    State::PutBack => What::RolledBack,
+                    State::Open => What::Stuck,
+                };
+                self.tell(what, broken.number, format!("{}: {}", broken.step, broken.what));
+            }
+            _ => {}
+        }
+        let interrupted = self
+            .journals()
+            .last()
+            .is_ok_and(|last| last.is_some_and(|(_, story)| story.outcome().is_none()));
+        let Held { lock, lease } = held;
+        if let Some(lease) = lease.filter(|_| !interrupted) {
+            lease.release().await;
+        }
+        drop(lock);
+        for error in self.notifier.finish().await {
+            self.reporter.warn(error);
+        }
+        outcome
+    }
 
+    fn tell(&self, what: What, release: u32, text: String) {
+        let news = News {
+            what,
+            app: self.manifest.app.clone(),
+            environment: self.environment.to_owned(),
+            release,
+            by: format!("{}@{}", user(), host()),
+            text,
+        };
+        self.notifier.tell(self.cloud.client().http(), &news);
+    }
+
+    /// Makes the package.
+    fn build(&self, options: &Options) -> Result<(Package, u64), ReleaseError> {
         let step = self.reporter.step(Step::Package.name(), "Package");
-        let packaged = Instant::now();
+        let began = Instant::now();
         let built = self.packages().build(
             self.project,
             self.manifest,
-            options.require_clean,
+            options.allow_dirty,
             &mut |warning| self.reporter.warn(warning),
         );
-        let package = match built {
-            Ok(package) => package,
+        match built {
+            Ok(package) => {
+                step.done(describe(&package));
+                Ok((package, millis(began.elapsed())))
+            }
             Err(error) => {
                 step.fail(&error);
-                return Err(error.into());
+                Err(error.into())
             }
-        };
-        step.done(describe(&package));
-        let packaged = millis(packaged.elapsed());
+        }
+    }
 
-        if !self.cloud.exists().await.map_err(ReleaseError::Platform)? {
+    /// What is deployed where, if there is anywhere to deploy to.
+    async fn look(&self) -> Result<Deployed, ReleaseError> {
+        let (exists, found) = tokio::join!(self.cloud.exists(), self.cloud.deployed());
+        if !exists.map_err(ReleaseError::Platform)? {
             return Err(ReleaseError::NotProvisioned(self.cloud.host(Place::Production)));
         }
-        let found = self.cloud.deployed().await.map_err(ReleaseError::Platform)?;
+        found.map_err(ReleaseError::Platform)
+    }
+
+    /// What a release would do, and what the gates say, without doing any of it.
+    pub async fn rehearse(&self, options: &Options) -> Result<Rehearsal, ReleaseError> {
+        let journals = self.journals();
+        refuse_interrupted(journals.last()?.as_ref())?;
+        let (package, _) = self.build(options)?;
+        let found = self.look().await?;
+        let unchanged_since = running(&journals, &found)?
+            .filter(|(_, running)| running.digest == package.digest)
+            .map(|(number, _)| number);
+        let plan = self.plan(options, &found);
+        let gates = self.ask(&package, &found, &options.accepted).await?;
+        let steps = plan.iter().map(|step| (*step, self.title(*step))).collect();
+        Ok(Rehearsal { package, unchanged_since, steps, gates })
+    }
+
+    /// Asks the gates.
+    async fn ask(
+        &self,
+        package: &Package,
+        found: &Deployed,
+        accepted: &[String],
+    ) -> Result<Vec<Gate>, JournalError> {
+        let journals = self.journals();
+        let serving = running(&journals, found)?
+            .and_then(|(_, package)| self.packages().find(&package.digest));
+        let path = self.packages().find(&package.digest).unwrap_or_default();
+        let released = last_released(&journals)?;
+        let subject = gates::Subject {
+            project: self.project,
+            manifest: self.manifest,
+            blueprint: self.blueprint,
+            plan: self.resources.as_ref(),
+            cloud: &self.cloud,
+            package,
+            path: &path,
+            serving: serving.as_deref(),
+            found,
+            released: released.as_deref(),
+            by: &format!("{}@{}", user(), host()),
+        };
+        Ok(gates::ask(&subject, accepted).await)
+    }
+
+    /// Releases the project as it is.
+    pub async fn deploy(&self, options: &Options) -> Result<Report, ReleaseError> {
+        self.holding("deploy", false, async |held| self.deploy_held(options, held).await).await
+    }
+
+    async fn deploy_held(&self, options: &Options, held: &Held) -> Result<Report, ReleaseError> {
+        let journals = self.journals();
+        let last = journals.last()?;
+        refuse_interrupted(last.as_ref())?;
+        let (package, packaged) = self.build(options)?;
+        let found = self.look().await?;
         if !options.force
             && let Some((number, _)) =
                 running(&journals, &found)?.filter(|(_, running)| running.digest == package.digest)
@@ -235,58 +431,83 @@ impl Release<'_> {
                 switched_ms: None,
                 elapsed_ms: millis(self.began.elapsed()),
                 steps: vec![(Step::Package, packaged)],
+                own_ms: packaged,
             });
         }
 
-        let mut plan = self.plan();
-        // The first swap exchanges the version with nothing: without this the staging slot would
-        // answer nobody until the next release.
-        if self.cloud.has_staging() && found.production.is_none() {
-            plan.push(Step::Refill);
-        }
-        let mut journal =
-            journals.begin(|number| self.began(number, Kind::Deploy, None, plan.clone()))?;
+        let plan = self.plan(options, &found);
+        let began = |number| Began {
+            watch_s: plan.contains(&Step::Watch).then_some(options.watch.as_secs()),
+            accepted: options.accepted.clone(),
+            canary: options.canary.clone(),
+            ..self.began(number, Kind::Deploy, None, plan.clone())
+        };
+        let mut journal = journals.begin(began)?;
+        self.tell(What::Started, journal.number(), describe(&package));
         journal.write(Entry::Packaged { package: package.clone() })?;
+        if let Some(value) = sbom::of(self.project) {
+            journal.write(Entry::Evidence { step: Step::Package, name: SBOM.to_owned(), value })?;
+        }
         let (detail, elapsed_ms) = (describe(&package), packaged);
         journal.write(Entry::Done { step: Step::Package, detail, elapsed_ms })?;
         journal.write(Entry::Found { state: found.clone() })?;
-        let run = Run::new(self, journal, Kind::Deploy, found, Some(package));
+        let run = Run::new(self, held, journal, found, Some(package));
         run.carry_out(&plan).await
     }
 
     /// Goes on with an interrupted release.
     pub async fn resume(&self) -> Result<Report, ReleaseError> {
-        let _lock = self.lock("deploy --resume")?;
-        let mut run = self.reopen("resume")?;
-        let plan = run.plan.clone();
-        run.settle_swap().await?;
-        run.carry_out(&plan).await
+        self.holding("deploy --resume", false, async |held| {
+            let mut run = self.reopen("resume", held)?;
+            let plan = run.began.plan.clone();
+            run.settle_swap().await?;
+            run.carry_out(&plan).await
+        })
+        .await
     }
 
     /// Gives an interrupted release up: all as it was before.
     pub async fn abort(&self) -> Result<Report, ReleaseError> {
-        let _lock = self.lock("deploy --abort")?;
-        let mut run = self.reopen("abort")?;
-        run.settle_swap().await?;
-        run.finish_backwards().await
-    }
-
-    /// Puts the previous version back. An interrupted release is brought to the state before it.
-    pub async fn rollback(&self) -> Result<Report, ReleaseError> {
-        let _lock = self.lock("rollback")?;
-        let journals = self.journals();
-        let Some((number, story)) = journals.last()? else {
-            return Err(ReleaseError::NothingBefore("nothing was ever released from here".into()));
-        };
-        if story.outcome().is_none() {
-            let mut run = self.reopen("rollback")?;
+        self.holding("deploy --abort", true, async |held| {
+            let mut run = self.reopen("abort", held)?;
             run.settle_swap().await?;
-            return run.finish_backwards().await;
-        }
-        self.roll_back_from(&journals, number).await
+            run.finish_backwards().await
+        })
+        .await
     }
 
-    async fn roll_back_from(&self, journals: &Journals, last: u32) -> Result<Report, ReleaseError> {
+    /// Puts the previous version back, or the version of release `to`. An interrupted release, and one
+    /// that is still watched, is brought to the state before it.
+    pub async fn rollback(&self, to: Option<u32>) -> Result<Report, ReleaseError> {
+        self.holding("rollback", true, async |held| {
+            let journals = self.journals();
+            let Some((number, story)) = journals.last()? else {
+                return Err(ReleaseError::NothingBefore(
+                    "nothing was ever released from here".into(),
+                ));
+            };
+            if story.outcome().is_none() {
+                let mut run = self.reopen("rollback", held)?;
+                run.settle_swap().await?;
+                return run.finish_backwards().await;
+            }
+            match to {
+                None => self.roll_back_from(&journals, number, held).await,
+                Some(to) => {
+                    let before = brought(&journals, to)?;
+                    self.go_back(&journals, &format!("release {to}"), &before, held).await
+                }
+            }
+        })
+        .await
+    }
+
+    async fn roll_back_from(
+        &self,
+        journals: &Journals,
+        last: u32,
+        held: &Held,
+    ) -> Result<Report, ReleaseError> {
         // What is running, and what ran before it, is the last release that came to its end.
         let mut current = None;
         for number in journals.numbers()?.into_iter().rev().filter(|number| *number <= last) {
@@ -300,30 +521,48 @@ impl Release<'_> {
             return Err(ReleaseError::NothingBefore("no release has succeeded yet".into()));
         };
         if story.began().is_some_and(|began| began.kind == Kind::Rollback) {
+            let undone = story.began().and_then(|began| began.back_to);
+            let undone = undone.map_or_else(String::new, |to| format!(" to release {to}"));
             return Err(ReleaseError::NothingBefore(format!(
-                "release {current} was itself a rollback, and rolling it back would bring back what it \
-                 was to be rid of"
+                "release {current} was itself a rollback{undone}, and rolling it back would bring back \
+                 what it was to be rid of; if that is wanted, name the release: --to NUMBER"
             )));
         }
         let before = journal::found(&story.records).cloned().unwrap_or_default();
-        let Some(previous) = before.production.clone() else {
+        if before.production.is_none() {
             return Err(ReleaseError::NothingBefore(format!("release {current} was the first")));
-        };
+        }
+        self.go_back(journals, &format!("the version before release {current}"), &before, held)
+            .await
+    }
+
+    /// Brings back what `before.production` was.
+    async fn go_back(
+        &self,
+        journals: &Journals,
+        called: &str,
+        before: &Deployed,
+        held: &Held,
+    ) -> Result<Report, ReleaseError> {
+        let previous = before.production.clone().unwrap_or_default();
         // The one question that must be asked before anything moves: is the version before still
         // where the swap would take it from?
         let found = self.cloud.deployed().await.map_err(ReleaseError::Platform)?;
         if found.production.as_deref() == Some(previous.as_str()) {
-            return Err(ReleaseError::NothingBefore(format!(
-                "production already serves what it served before release {current}"
-            )));
+            return Err(ReleaseError::NothingBefore(format!("production already serves {called}")));
         }
-        let kept = self.kept(journals, &before)?;
+        let digest = |deployed: &Deployed| {
+            running(journals, deployed).map(|known| known.map(|(_, package)| package.digest))
+        };
+        if digest(before)?.is_some_and(|old| digest(&found).is_ok_and(|now| now == Some(old))) {
+            return Err(ReleaseError::NothingBefore(format!("production already serves {called}")));
+        }
+        let kept = self.kept(journals, before)?;
         let swap_back =
             self.cloud.has_staging() && found.staging.as_deref() == Some(previous.as_str());
         if !swap_back && kept.is_none() {
             return Err(ReleaseError::NothingBefore(format!(
-                "the version before release {current} is no longer in the staging slot, and its package \
-                 was not kept here"
+                "{called} is no longer in the staging slot, and its package was not kept here"
             )));
         }
         let mut plan = Vec::new();
@@ -347,7 +586,7 @@ impl Release<'_> {
             journal.write(Entry::Noted { step, name, value: previous })?;
         }
         let package = kept.map(|(_, package)| package);
-        let run = Run::new(self, journal, Kind::Rollback, found, package);
+        let run = Run::new(self, held, journal, found, package);
         run.carry_out(&plan).await
     }
 
@@ -356,7 +595,10 @@ impl Release<'_> {
         if !self.cloud.has_staging() {
             return Err(ReleaseError::NoSlots(self.environment.to_owned()));
         }
-        let _lock = self.lock("swap")?;
+        self.holding("swap", true, async |held| self.swap_held(held).await).await
+    }
+
+    async fn swap_held(&self, held: &Held) -> Result<Report, ReleaseError> {
         let journals = self.journals();
         refuse_interrupted(journals.last()?.as_ref())?;
         let found = self.cloud.deployed().await.map_err(ReleaseError::Platform)?;
@@ -376,38 +618,89 @@ impl Release<'_> {
         }
         let (step, name) = (Step::Deploy, DEPLOYMENT.to_owned());
         journal.write(Entry::Noted { step, name, value: incoming })?;
-        Run::new(self, journal, Kind::Swap, found, package).carry_out(&plan).await
+        Run::new(self, held, journal, found, package).carry_out(&plan).await
     }
 
     /// The steps of a deployment in this environment.
-    fn plan(&self) -> Vec<Step> {
-        use Step::{
-            Deploy, Health, MigrateProduction, MigrateStaging, Package, Readiness, Scheduler,
-            Smoke, Swap, Verify, Worker,
-        };
-        let all = if self.cloud.has_staging() {
-            vec![
-                Package,
-                Deploy,
-                MigrateStaging,
-                Health,
-                Readiness,
-                Smoke,
-                MigrateProduction,
-                Swap,
-                Verify,
-                Worker,
-                Scheduler,
+    fn plan(&self, options: &Options, found: &Deployed) -> Vec<Step> {
+        let all: &[Step] = if self.cloud.has_staging() {
+            &[
+                Step::Package,
+                Step::Gates,
+                Step::Deploy,
+                Step::Trial,
+                Step::MigrateStaging,
+                Step::Health,
+                Step::Readiness,
+                Step::Smoke,
+                Step::MigrateProduction,
+                Step::Canary,
+                Step::Swap,
+                Step::Verify,
+                Step::Worker,
+                Step::Scheduler,
+                Step::Watch,
+                Step::Refill,
             ]
         } else {
-            vec![Package, Deploy, MigrateProduction, Verify, Worker, Scheduler]
+            &[
+                Step::Package,
+                Step::Gates,
+                Step::Deploy,
+                Step::MigrateProduction,
+                Step::Verify,
+                Step::Worker,
+                Step::Scheduler,
+            ]
         };
-        all.into_iter().filter(|step| self.applies(*step)).collect()
+        let first = found.production.is_none();
+        let wanted = |step: &Step| match step {
+            Step::Canary => !first && !options.canary.is_empty(),
+            // There is nothing to swap back to after the first.
+            Step::Watch => !first && !options.watch.is_zero(),
+            // The first swap exchanges the version with nothing: without this the staging slot would
+            // answer nobody until the next release.
+            Step::Refill => first,
+            step => self.applies(*step),
+        };
+        all.iter().copied().filter(wanted).collect()
+    }
+
+    fn title(&self, step: Step) -> String {
+        let cloud = &self.cloud;
+        match step {
+            Step::Package => "Package".to_owned(),
+            Step::Gates => "Gates".to_owned(),
+            Step::Trial => "Migrations on a copy of the staging database".to_owned(),
+            Step::Canary => format!("Canary on {}", cloud.host(Place::Staging)),
+            Step::Watch => format!("Watch {}", cloud.host(Place::Production)),
+            Step::Deploy => format!("Deploy to {}", cloud.host(self.landing())),
+            Step::MigrateStaging => "Migrate the staging database".to_owned(),
+            Step::Health => format!("Health of {}", cloud.host(Place::Staging)),
+            Step::Readiness => format!("Readiness of {}", cloud.host(Place::Staging)),
+            Step::Smoke => format!("Smoke checks on {}", cloud.host(Place::Staging)),
+            Step::MigrateProduction if cloud.has_staging() => {
+                "Migrate the production database".to_owned()
+            }
+            Step::MigrateProduction => {
+                format!("Migrate the database of {}", self.environment)
+            }
+            Step::Swap => "Swap staging and production".to_owned(),
+            Step::Verify => format!("Verify {}", cloud.host(Place::Production)),
+            Step::Worker => format!("Worker {}", cloud.host(Place::Worker)),
+            Step::Scheduler => format!("Scheduler {}", cloud.host(Place::Scheduler)),
+            Step::Refill => format!("The same version to {}", cloud.host(Place::Staging)),
+        }
+    }
+
+    /// Where `Deploy` goes.
+    fn landing(&self) -> Place {
+        if self.cloud.has_staging() { Place::Staging } else { Place::Production }
     }
 
     fn applies(&self, step: Step) -> bool {
         match step {
-            Step::MigrateStaging | Step::MigrateProduction => {
+            Step::Trial | Step::MigrateStaging | Step::MigrateProduction => {
                 self.manifest.database.migrate.is_some()
             }
             Step::Smoke => !self.manifest.smoke.is_empty(),
@@ -429,6 +722,9 @@ impl Release<'_> {
             lazuli: env!("CARGO_PKG_VERSION").to_owned(),
             back_to,
             plan,
+            watch_s: None,
+            accepted: Vec::new(),
+            canary: Vec::new(),
         }
     }
 
@@ -442,7 +738,7 @@ impl Release<'_> {
         Ok(known.filter(|(_, package)| self.packages().find(&package.digest).is_some()))
     }
 
-    fn reopen(&self, to: &str) -> Result<Run<'_>, ReleaseError> {
+    fn reopen<'a>(&'a self, to: &str, held: &'a Held) -> Result<Run<'a>, ReleaseError> {
         let journals = self.journals();
         let (number, story) = journals.last()?.ok_or(ReleaseError::NothingInterrupted)?;
         if story.outcome().is_some() {
@@ -450,20 +746,56 @@ impl Release<'_> {
         }
         let mut journal = journals.resume(number)?;
         journal.write(Entry::Resumed { by: user(), host: host(), to: to.to_owned() })?;
-        let (kind, plan) = story
-            .began()
-            .map_or((Kind::Deploy, Vec::new()), |began| (began.kind, began.plan.clone()));
+        let kind = story.began().map_or(Kind::Deploy, |began| began.kind);
         self.reporter.note(format!(
             "release {number} ({kind}) was interrupted; asking the platform how far it came"
         ));
         let found = journal::found(&story.records).cloned().unwrap_or_default();
         let package = journal::package(&story.records).cloned();
-        let mut run = Run::new(self, journal, kind, found, package);
-        run.plan = plan;
+        let mut run = Run::new(self, held, journal, found, package);
         run.resumed = true;
         Ok(run)
     }
 }
+
+/// What is held while a release runs.
+#[derive(Debug)]
+struct Held {
+    lock: Lock,
+    lease: Option<Lease>,
+}
+
+impl Held {
+    /// Says whether from now on it is only watched.
+    async fn watching(&self, watching: bool) -> Result<(), JournalError> {
+        let lock = self.lock.watching(watching);
+        lock.map_err(|error| JournalError::Io(PathBuf::from("lock"), error))?;
+        match &self.lease {
+            Some(lease) if watching => lease.watching().await,
+            Some(lease) => lease.acting().await,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Whether somebody took it over.
+    fn is_lost(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::is_lost)
+            || self.lock.fence().is_ok_and(|fence| fence.is_none())
+    }
+}
+
+/// The names of evidence.
+const SBOM: &str = "sbom";
+const TRIAL: &str = "trial";
+const BASELINE_OF: &str = "baseline";
+const SWITCHED: &str = "switched";
+const WATCHED: &str = "watched";
+const BREACH: &str = "breach";
+const CANARY: &str = "canary";
+
+/// How the trial begins the line that says what it found.
+const TRIAL_MARK: &str = "LAZULI-TRIAL ";
 
 /// Under what name the id of a step's deployment is noted.
 const DEPLOYMENT: &str = "deployment";
@@ -482,6 +814,33 @@ fn refuse_interrupted(last: Option<&(u32, Story)>) -> Result<(), ReleaseError> {
         }),
         _ => Ok(()),
     }
+}
+
+/// The deployment that the last release which succeeded left in production.
+fn last_released(journals: &Journals) -> Result<Option<String>, JournalError> {
+    for number in journals.numbers()?.into_iter().rev() {
+        let story = journals.read(number)?;
+        if story.outcome() == Some(Outcome::Succeeded) {
+            let brought = journal::noted(&story.records, Step::Deploy, DEPLOYMENT);
+            return Ok(brought.map(str::to_owned));
+        }
+    }
+    Ok(None)
+}
+
+/// What a release brought into production.
+fn brought(journals: &Journals, number: u32) -> Result<Deployed, ReleaseError> {
+    let story = journals.read(number)?;
+    if story.outcome() != Some(Outcome::Succeeded) {
+        let how = story.outcome().map_or_else(|| "not ended".to_owned(), |how| how.to_string());
+        return Err(ReleaseError::NothingBefore(format!("release {number} has {how}")));
+    }
+    let production = journal::noted(&story.records, Step::Deploy, DEPLOYMENT).map(str::to_owned);
+    if production.is_none() {
+        let what = format!("release {number} does not say what it brought into production");
+        return Err(ReleaseError::NothingBefore(what));
+    }
+    Ok(Deployed { production, ..Deployed::default() })
 }
 
 /// The release that made the deployment which production runs, and its package.
@@ -574,6 +933,8 @@ impl Done {
 enum Fault {
     Trouble(Trouble),
     Journal(JournalError),
+    /// Somebody else goes on with this release.
+    TakenOver,
 }
 
 impl From<Trouble> for Fault {
@@ -607,9 +968,17 @@ enum Restored {
 /// A release under way.
 struct Run<'a> {
     release: &'a Release<'a>,
+    held: &'a Held,
     journal: Journal,
     kind: Kind,
-    plan: Vec<Step>,
+    /// How it began.
+    began: Began,
+    /// Looks at production from the switch on.
+    watcher: Option<std::sync::Arc<Watcher>>,
+    /// Where the counts of the new version begin.
+    baseline: Baseline,
+    /// Time that the platform and the app were waited for.
+    waited: Duration,
     /// What was deployed before anything changed.
     found: Deployed,
     package: Option<Package>,
@@ -621,16 +990,26 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         release: &'a Release<'a>,
+        held: &'a Held,
         journal: Journal,
-        kind: Kind,
         found: Deployed,
         package: Option<Package>,
     ) -> Self {
+        let began = journal.records().iter().find_map(|record| match &record.entry {
+            Entry::Began(began) => Some(began.as_ref().clone()),
+            _ => None,
+        });
+        let began = began
+            .unwrap_or_else(|| release.began(journal.number(), Kind::Deploy, None, Vec::new()));
         Self {
             release,
+            held,
             journal,
-            kind,
-            plan: Vec::new(),
+            kind: began.kind,
+            began,
+            watcher: None,
+            baseline: Baseline::default(),
+            waited: Duration::ZERO,
             found,
             package,
             resumed: false,
@@ -647,6 +1026,10 @@ impl<'a> Run<'a> {
         journal::noted(self.journal.records(), step, name).map(str::to_owned)
     }
 
+    fn evidence(&mut self, step: Step, name: &str, value: Value) -> Result<(), JournalError> {
+        self.journal.write(Entry::Evidence { step, name: name.to_owned(), value })
+    }
+
     fn note(&mut self, step: Step, name: &str, value: &str) -> Result<(), JournalError> {
         self.journal.write(Entry::Noted { step, name: name.to_owned(), value: value.to_owned() })
     }
@@ -656,11 +1039,6 @@ impl<'a> Run<'a> {
         self.noted(Step::Deploy, DEPLOYMENT)
     }
 
-    /// Where `Deploy` goes.
-    fn landing(&self) -> Place {
-        if self.cloud().has_staging() { Place::Staging } else { Place::Production }
-    }
-
     async fn carry_out(mut self, plan: &[Step]) -> Result<Report, ReleaseError> {
         // What comes before the swap looks at the slot, where the old version is by now.
         let past = self.resumed
@@ -668,11 +1046,49 @@ impl<'a> Run<'a> {
             && self.is_in_production().await.map_err(ReleaseError::Platform)?;
         let from = plan.iter().position(|step| *step == Step::Swap).filter(|_| past).unwrap_or(0);
         for &step in &plan[from..] {
-            if let Err((what, log, unreachable)) = self.one(step).await? {
+            // What was asked before anything moved cannot be asked again.
+            let asked = matches!(step, Step::Gates | Step::Trial)
+                && journal::is_done(self.journal.records(), step);
+            if asked {
+                continue;
+            }
+            let ended = match self.watcher.clone().filter(|_| step != Step::Watch) {
+                None => self.one(step).await?,
+                // From the switch on production is watched, whatever else goes on.
+                Some(watcher) => tokio::select! {
+                    biased;
+                    breach = watcher.breached() => {
+                        let what = self.breached(&breach)?;
+                        return Err(self.broken(Step::Watch, what, None, false).await);
+                    }
+                    ended = self.one(step) => ended?,
+                },
+            };
+            if let Err((what, log, unreachable)) = ended {
                 return Err(self.broken(step, what, log, unreachable).await);
             }
         }
         self.end(Outcome::Succeeded).await
+    }
+
+    /// Writes down why production goes back.
+    fn breached(&mut self, breach: &Breach) -> Result<String, ReleaseError> {
+        self.evidence(Step::Watch, BREACH, json!(breach))?;
+        let what = format!(
+            "{}, {:.1} s after the switch: {}",
+            breach.signal,
+            breach.after_ms as f64 / 1000.0,
+            breach.what
+        );
+        let entry = Entry::Failed {
+            step: Step::Watch,
+            error: what.clone(),
+            log: Vec::new(),
+            elapsed_ms: breach.after_ms,
+        };
+        self.journal.write(entry)?;
+        self.release.reporter.warn(&what);
+        Ok(what)
     }
 
     /// Does one step. The outer error is of the journal, the inner of the step.
@@ -683,12 +1099,26 @@ impl<'a> Run<'a> {
         if step == Step::Package {
             return Ok(Ok(()));
         }
-        let line = self.release.reporter.step(step.name(), self.title(step));
+        let line = self.release.reporter.step(step.name(), self.release.title(step));
         self.journal.write(Entry::Started { step })?;
         let began = Instant::now();
         let outcome = self.perform(step, &line).await;
+        self.waited += began.elapsed();
         let elapsed_ms = millis(began.elapsed());
+        // Whoever took over while it was watched writes this journal now.
+        let fence = match step {
+            Step::Watch => self.held.lock.fence().ok().flatten(),
+            _ => None,
+        };
+        if step == Step::Watch && fence.is_none() {
+            line.skipped("taken over");
+            return Err(ReleaseError::TakenOver { number: self.journal.number() });
+        }
         match outcome {
+            Err(Fault::TakenOver) => {
+                line.skipped("taken over");
+                Err(ReleaseError::TakenOver { number: self.journal.number() })
+            }
             Ok(Done { detail, unchanged }) => {
                 self.journal.write(Entry::Done { step, detail: detail.clone(), elapsed_ms })?;
                 self.steps.push((step, elapsed_ms));
@@ -713,36 +1143,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn title(&self, step: Step) -> String {
-        let cloud = self.cloud();
-        match step {
-            Step::Package => "Package".to_owned(),
-            Step::Deploy => format!("Deploy to {}", cloud.host(self.landing())),
-            Step::MigrateStaging => "Migrate the staging database".to_owned(),
-            Step::Health => format!("Health of {}", cloud.host(Place::Staging)),
-            Step::Readiness => format!("Readiness of {}", cloud.host(Place::Staging)),
-            Step::Smoke => format!("Smoke checks on {}", cloud.host(Place::Staging)),
-            Step::MigrateProduction if self.cloud().has_staging() => {
-                "Migrate the production database".to_owned()
-            }
-            Step::MigrateProduction => {
-                format!("Migrate the database of {}", self.release.environment)
-            }
-            Step::Swap => "Swap staging and production".to_owned(),
-            Step::Verify => format!("Verify {}", cloud.host(Place::Production)),
-            Step::Worker => format!("Worker {}", cloud.host(Place::Worker)),
-            Step::Scheduler => format!("Scheduler {}", cloud.host(Place::Scheduler)),
-            Step::Refill => format!("The same version to {}", cloud.host(Place::Staging)),
-        }
-    }
-
     async fn perform(&mut self, step: Step, line: &event::Step) -> Result<Done, Fault> {
         let (cloud, manifest) = (self.cloud(), self.release.manifest);
         match step {
             Step::Package => Ok(Done::new("")),
-            Step::Deploy => self.place(Step::Deploy, self.landing(), line).await,
+            Step::Gates => self.gates(line).await,
+            Step::Trial => self.trial(line).await,
+            Step::Canary => self.canary(line).await,
+            Step::Watch => self.watch(line).await,
+            Step::Deploy => self.place(Step::Deploy, self.release.landing(), line).await,
             Step::MigrateStaging => self.migrate(step, Place::Staging, "staging", line).await,
-            Step::MigrateProduction => self.migrate(step, self.landing(), "production", line).await,
+            Step::MigrateProduction => {
+                self.migrate(step, self.release.landing(), "production", line).await
+            }
             Step::Health => {
                 let took = cloud.healthy(Place::Staging, &manifest.backend.health).await?;
                 Ok(Done::new(format!(
@@ -843,17 +1256,255 @@ impl<'a> Run<'a> {
         Ok(self.cloud().active(Place::Production).await? == Some(ours))
     }
 
+    /// Asks the gates, and writes down what each rests on.
+    async fn gates(&mut self, line: &event::Step) -> Result<Done, Fault> {
+        let Some(package) = self.package.clone() else { return Ok(Done::unchanged("no package")) };
+        line.message("asking the checklist's gates");
+        let gates = self.release.ask(&package, &self.found, &self.began.accepted).await?;
+        let mut counts = [0_usize; 5];
+        let mut failed = Vec::new();
+        for gate in gates {
+            counts[gate.verdict as usize] += 1;
+            let text = format!("{}: {}", gate.gate, gate.what);
+            match gate.verdict {
+                Verdict::Failed => failed.push(text),
+                Verdict::Warned | Verdict::Accepted => self.release.reporter.warn(&text),
+                Verdict::Passed | Verdict::NotChecked => line.message(&text),
+            }
+            self.evidence(Step::Gates, &gate.gate, json!(gate))?;
+        }
+        if !failed.is_empty() {
+            return Err(Trouble::new(failed.join("\n")).into());
+        }
+        let [passed, warned, _, accepted, not_checked] = counts;
+        let mut said = vec![format!("{passed} passed")];
+        for (count, called) in
+            [(warned, "warned"), (accepted, "accepted"), (not_checked, "not checked")]
+        {
+            if count > 0 {
+                said.push(format!("{count} {called}"));
+            }
+        }
+        Ok(Done::new(said.join(", ")))
+    }
+
+    /// Tries the migrations on a copy of the staging database.
+    async fn trial(&mut self, line: &event::Step) -> Result<Done, Fault> {
+        let cloud = self.cloud();
+        cloud.database_serves(line).await?;
+        let ran = cloud.run_job(Place::Staging, MIGRATE, TRIAL, line, |_| {}).await?;
+        let report = ran.output.lines().rev().find_map(|text| {
+            let at = text.find(TRIAL_MARK)? + TRIAL_MARK.len();
+            serde_json::from_str::<Value>(&text[at..]).ok()
+        });
+        let report =
+            report.unwrap_or_else(|| json!({ "error": "the trial did not say how it went" }));
+        self.evidence(Step::Trial, TRIAL, report.clone())?;
+        // What a script says is meant, and nothing that serves uses, may go.
+        let gate = journal::evidence(self.journal.records(), Step::Gates, "migrations");
+        let findings = gate.and_then(|gate| gate.pointer("/evidence/findings")?.as_array());
+        let contract = findings.is_some_and(|findings| {
+            findings.iter().any(|finding| finding["contract"] == json!(true))
+        });
+        if let Some(why) = gates::unfit(&report, contract, LOCK_LIMIT_MS) {
+            if self.began.accepted.iter().any(|gate| gate == TRIAL) {
+                self.release.reporter.warn(format!("trial (accepted): {why}"));
+                return Ok(Done::new("accepted"));
+            }
+            let lines = report.pointer("/first/output").and_then(Value::as_array);
+            let lines: Vec<String> = lines
+                .into_iter()
+                .flatten()
+                .filter_map(|line| Some(line.as_str()?.to_owned()))
+                .collect();
+            let mut trouble = Trouble::new(why);
+            trouble.log = (!lines.is_empty()).then(|| ("the migration's output".to_owned(), lines));
+            return Err(trouble.into());
+        }
+        let number = |path: &str| report.pointer(path).and_then(Value::as_f64).unwrap_or_default();
+        let longest = report.pointer("/locks").and_then(Value::as_array).into_iter().flatten();
+        let longest = longest.filter_map(|lock| lock["ms"].as_f64()).fold(0.0_f64, |a, b| a.max(b));
+        Ok(Done::new(format!(
+            "{:.0} ms on {:.1} MB, longest lock {longest:.0} ms; a no-op the second time",
+            number("/first/ms"),
+            number("/bytes") / 1e6
+        )))
+    }
+
+    /// Gives the new version a growing share of the traffic, with production's settings.
+    async fn canary(&mut self, line: &event::Step) -> Result<Done, Fault> {
+        let cloud = self.cloud();
+        line.message("giving the slot production's settings");
+        // Without them the slot would serve production's users from the staging database.
+        cloud.preview(true).await?;
+        let before = cloud.served(Place::Production, ago(BASELINE)).await?.since(0);
+        let mut verdicts = Vec::new();
+        for percent in self.began.canary.clone() {
+            let (from, counted) = self.counted(Place::Staging).await?;
+            cloud.route(percent).await?;
+            let began = Instant::now();
+            let mut judged = None;
+            while began.elapsed() < CANARY_LASTS && judged.is_none() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let minutes = cloud.served(Place::Staging, from).await?;
+                let minutes = minutes.less(minute(from), &counted);
+                let served = minutes.since(0);
+                line.message(format!("{percent} %: {} requests", served.requests));
+                judged = watch::judge(&minutes, minute(Timestamp::now()), &before)
+                    .map(|(signal, what)| format!("{signal} at {percent} %: {what}"));
+                if served.requests >= 500.0 {
+                    break;
+                }
+            }
+            let served =
+                cloud.served(Place::Staging, from).await?.less(minute(from), &counted).since(0);
+            verdicts.push(json!({
+                "percent": percent, "served": served, "breach": judged,
+                "lastedMs": millis(began.elapsed()),
+            }));
+            if let Some(what) = judged {
+                self.evidence(Step::Canary, CANARY, json!(verdicts))?;
+                return Err(Trouble::new(what).into());
+            }
+            if served.requests < 20.0 {
+                self.release.reporter.warn(format!(
+                    "canary at {percent} %: {} requests, too few to judge by",
+                    served.requests
+                ));
+            }
+        }
+        cloud.route(0).await?;
+        self.evidence(Step::Canary, CANARY, json!(verdicts))?;
+        let shares: Vec<String> =
+            self.began.canary.iter().map(|percent| format!("{percent} %")).collect();
+        Ok(Done::new(format!("{} passed", shares.join(", "))))
+    }
+
+    /// All traffic to production, and the slot its own settings, if a canary was begun.
+    async fn end_canary(&mut self) -> Result<(), Fault> {
+        if !journal::is_started(self.journal.records(), Step::Canary) {
+            return Ok(());
+        }
+        self.cloud().route(0).await?;
+        if !self.is_in_production().await? {
+            match self.cloud().preview(false).await {
+                // There is none any more.
+                Err(error) if error.is_conflict() || error.is_not_found() => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Now, and what a place has counted in this very minute.
+    async fn counted(&self, place: Place) -> Result<(Timestamp, Served), lazuli_azure::Error> {
+        let now = Timestamp::now();
+        let minutes = self.cloud().served(place, now).await?;
+        Ok((now, minutes.at(minute(now))))
+    }
+
     async fn exchange(&mut self, line: &event::Step) -> Result<Done, Fault> {
+        let watched = self.began.plan.contains(&Step::Watch);
         if self.resumed && self.is_in_production().await? {
+            self.end_canary().await?;
+            if watched {
+                self.begin_watch().await?;
+            }
             return Ok(Done::unchanged("done before the interruption"));
+        }
+        if watched {
+            // What cannot be read now is not known later: a watch without it judges absolutely.
+            let before = self.cloud().served(Place::Production, ago(BASELINE)).await;
+            let before = before.map(|minutes| minutes.since(0)).unwrap_or_default();
+            self.evidence(Step::Swap, BASELINE_OF, json!(before))?;
         }
         self.swap_to(self.ours(), line).await?;
         let switched = millis(self.release.began.elapsed());
         self.switched_ms = Some(switched);
+        if watched {
+            self.begin_watch().await?;
+        }
         Ok(Done::new(match self.kind {
             Kind::Deploy => String::new(),
             _ => format!("routing switched {switched} ms after the command began"),
         }))
+    }
+
+    /// Begins to watch production, or goes on with it after an interruption.
+    async fn begin_watch(&mut self) -> Result<(), Fault> {
+        let known = |name: &str| journal::evidence(self.journal.records(), Step::Swap, name);
+        let before = known(BASELINE_OF)
+            .and_then(|value| serde_json::from_value(value.clone()).ok())
+            .unwrap_or_default();
+        let switched: Option<(Timestamp, Served)> =
+            known(SWITCHED).and_then(|value| serde_json::from_value(value.clone()).ok());
+        let switched = match switched {
+            Some(switched) => switched,
+            None => {
+                let now = self.counted(Place::Production).await;
+                let now = now.unwrap_or_else(|_| (Timestamp::now(), Served::default()));
+                self.evidence(Step::Swap, SWITCHED, json!(now))?;
+                now
+            }
+        };
+        self.baseline = Baseline { before, switched: Some(switched) };
+        let backend = &self.release.manifest.backend;
+        self.watcher = Some(Watcher::start(Look {
+            cloud: self.cloud().clone(),
+            health: backend.health.clone(),
+            readiness: backend.readiness.clone(),
+            baseline: self.baseline.clone(),
+            lasts: Duration::from_secs(self.began.watch_s.unwrap_or_default()),
+        }));
+        Ok(())
+    }
+
+    /// Waits for the end of the watch. Whoever rolls back meanwhile takes over.
+    async fn watch(&mut self, line: &event::Step) -> Result<Done, Fault> {
+        let Some(watcher) = self.watcher.clone() else {
+            return Ok(Done::unchanged("nothing was switched"));
+        };
+        let lasts = self.began.watch_s.unwrap_or_default();
+        self.held.watching(true).await?;
+        let mut seen = watcher.receiver();
+        let standing = loop {
+            if self.held.is_lost() {
+                return Err(Fault::TakenOver);
+            }
+            let standing = seen.borrow_and_update().clone();
+            line.measure(standing.watched_s.min(lasts), lasts);
+            line.message(format!(
+                "{} s of {lasts} s: {}",
+                standing.watched_s.min(lasts),
+                standing.line(&self.baseline.before)
+            ));
+            if standing.over || standing.breach.is_some() {
+                break standing;
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(500), watcher.next(&mut seen)).await;
+        };
+        let Some(_fence) = self.held.lock.fence().ok().flatten() else {
+            return Err(Fault::TakenOver);
+        };
+        drop(_fence);
+        self.held.watching(false).await?;
+        let value = json!({ "before": self.baseline.before, "standing": standing });
+        self.evidence(Step::Watch, WATCHED, value)?;
+        if let Some(breach) = &standing.breach {
+            self.evidence(Step::Watch, BREACH, json!(breach))?;
+            return Err(Trouble::new(format!(
+                "{}, {:.1} s after the switch: {}",
+                breach.signal,
+                breach.after_ms as f64 / 1000.0,
+                breach.what
+            ))
+            .into());
+        }
+        let line = standing.line(&self.baseline.before);
+        if standing.served.requests < 20.0 || standing.looks == 0 {
+            self.release.reporter.warn(format!("the watch saw {line}"));
+        }
+        Ok(Done::new(line))
     }
 
     /// Swaps until production holds the wanted deployment; once, unless an operation of somebody
@@ -994,6 +1645,9 @@ impl<'a> Run<'a> {
                     state
                 }
                 Err(Fault::Journal(error)) => return error.into(),
+                Err(Fault::TakenOver) => {
+                    return ReleaseError::TakenOver { number: self.journal.number() };
+                }
                 Err(Fault::Trouble(trouble)) => {
                     self.release.reporter.warn(format!("putting back failed too: {trouble}"));
                     State::Open
@@ -1008,7 +1662,7 @@ impl<'a> Run<'a> {
     async fn finish_backwards(self) -> Result<Report, ReleaseError> {
         let in_production = self.is_in_production().await.map_err(ReleaseError::Platform)?;
         if self.kind == Kind::Rollback && in_production {
-            let plan = self.plan.clone();
+            let plan = self.began.plan.clone();
             return self.carry_out(&plan).await;
         }
         self.give_up().await
@@ -1020,6 +1674,7 @@ impl<'a> Run<'a> {
             Ok(Restored::Back | Restored::Forward) => self.end(Outcome::RolledBack).await,
             Ok(Restored::Nothing) => self.end(Outcome::Aborted).await,
             Err(Fault::Journal(error)) => Err(error.into()),
+            Err(Fault::TakenOver) => Err(ReleaseError::TakenOver { number: self.journal.number() }),
             Err(Fault::Trouble(trouble)) => Err(ReleaseError::Step(Box::new(Broken {
                 number: self.journal.number(),
                 step: Step::Swap,
@@ -1035,6 +1690,9 @@ impl<'a> Run<'a> {
     /// Undoes what was done to production, worker and scheduler, asking the platform what that is.
     async fn put_back(&mut self) -> Result<Restored, Fault> {
         let cloud = self.cloud();
+        // Nobody looks any more: what happens now is the answer.
+        self.watcher = None;
+        self.end_canary().await?;
         let now = cloud.deployed().await?;
         let ours = self.ours();
         let mut touched = false;
@@ -1062,12 +1720,16 @@ impl<'a> Run<'a> {
                     .await?;
             }
         }
-        for (step, place, now, before) in [
-            (Step::Scheduler, Place::Scheduler, now.scheduler, self.found.scheduler.clone()),
-            (Step::Worker, Place::Worker, now.worker, self.found.worker.clone()),
+        for (step, place, before) in [
+            (Step::Scheduler, Place::Scheduler, self.found.scheduler.clone()),
+            (Step::Worker, Place::Worker, self.found.worker.clone()),
         ] {
-            let begun = journal::is_started(self.journal.records(), step);
-            if begun && now != before {
+            if !journal::is_started(self.journal.records(), step) {
+                continue;
+            }
+            // One that was cut off goes on without us, and would win in the end.
+            cloud.settled(place).await?;
+            if cloud.active(place).await? != before {
                 touched = true;
                 self.redeploy(step, place, before).await?;
             }
@@ -1152,6 +1814,7 @@ impl<'a> Run<'a> {
             switched_ms: self.switched_ms,
             elapsed_ms,
             steps: self.steps,
+            own_ms: elapsed_ms.saturating_sub(millis(self.waited)),
         })
     }
 }
@@ -1159,4 +1822,11 @@ impl<'a> Run<'a> {
 /// The first characters of a deployment's id.
 fn short(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
+}
+
+/// How long each share of a canary lasts, unless enough requests came before.
+const CANARY_LASTS: Duration = Duration::from_secs(60);
+
+fn ago(duration: Duration) -> Timestamp {
+    Timestamp::now().checked_sub(duration).unwrap_or(Timestamp::UNIX_EPOCH)
 }

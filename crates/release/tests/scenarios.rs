@@ -1,92 +1,16 @@
 //! The release process against a scripted platform: success, each failure, and being cut off at every
 //! single request.
 
-#![allow(clippy::print_stdout)]
-
+mod fixture;
 mod platform;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use lazuli_release::cloud::Cloud;
-use lazuli_release::event::Reporter;
-use lazuli_release::journal::{Outcome, Step};
-use lazuli_release::release::{Broken, Options, Release, ReleaseError, Report, State};
-use lazuli_standard::{Blueprint, Environment, Manifest};
-use platform::{Cut, Fault, PRODUCTION, Platform, SCHEDULER, STAGING, WORKER};
-
-const MANIFEST: &str = r#"
-app: notes
-location: westeurope
-python: "3.14"
-backend: { app: "modules.main:app", health: /health, readiness: /health/ready }
-worker: { run: "taskiq worker modules.broker:broker" }
-scheduler: { run: "taskiq scheduler modules.scheduler:scheduler" }
-database: { migrate: alembic upgrade head }
-smoke:
-  - { path: /health/ready, status: 200, json: { status: ready } }
-"#;
-
-struct Fixture {
-    platform: Platform,
-    manifest: Manifest,
-    project: tempfile::TempDir,
-}
-
-impl Fixture {
-    fn new() -> Self {
-        let project = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir(project.path().join("modules")).expect("a directory");
-        std::fs::write(project.path().join("requirements.txt"), "fastapi\n").expect("written");
-        std::fs::write(project.path().join("modules/main.py"), "version = 0\n").expect("written");
-        let manifest = Manifest::parse(MANIFEST, "lazuli.yaml").expect("a manifest");
-        Self { platform: Platform::start(), manifest, project }
-    }
-
-    fn version(&self, version: u32) {
-        let file = self.project.path().join("modules/main.py");
-        std::fs::write(file, format!("version = {version}\n")).expect("written");
-    }
-
-    fn release(&self) -> Release<'_> {
-        Release {
-            project: self.project.path(),
-            manifest: &self.manifest,
-            environment: "prod",
-            target: "local",
-            cloud: self.cloud(),
-            // Shown when a test fails.
-            reporter: Reporter::new(|event| println!("{event:?}")),
-            began: Instant::now(),
-        }
-    }
-
-    fn cloud(&self) -> Cloud {
-        let blueprint = Blueprint::new(&self.manifest, Environment::Prod);
-        Cloud::new(self.platform.client.clone(), "00000000-0000-0000-0000-000000000000", &blueprint)
-    }
-
-    async fn deploy(&self, version: u32) -> Result<Report, ReleaseError> {
-        self.version(version);
-        self.release().deploy(Options::default()).await
-    }
-
-    /// What runs where: production, worker, scheduler.
-    fn running(&self) -> [Option<u64>; 3] {
-        [PRODUCTION, WORKER, SCHEDULER].map(|site| self.platform.content(site))
-    }
-
-    async fn fails(&self, version: u32) -> Broken {
-        match self.deploy(version).await {
-            Err(ReleaseError::Step(broken)) => *broken,
-            other => panic!("{other:?}\n{}", self.platform.seen()),
-        }
-    }
-
-    fn outcome(&self, number: u32) -> Option<Outcome> {
-        self.release().journals().read(number).expect("the journal is intact").outcome()
-    }
-}
+use fixture::Fixture;
+use lazuli_release::journal::{self, Entry, Outcome, Step};
+use lazuli_release::release::{Options, ReleaseError, State};
+use platform::{Cut, Fault, PRODUCTION, STAGING};
 
 #[tokio::test]
 async fn a_release_goes_through_staging_and_a_rollback_back() {
@@ -104,12 +28,12 @@ async fn a_release_goes_through_staging_and_a_rollback_back() {
     assert!(new[0] != old[0] && new.iter().all(|content| *content == new[0]));
     assert_eq!(fixture.platform.content(STAGING), old[0], "the version before waits in staging");
 
-    let back = fixture.release().rollback().await.expect("rolled back");
+    let back = fixture.release().rollback(None).await.expect("rolled back");
     assert_eq!(fixture.running(), old);
     assert_eq!(fixture.platform.content(STAGING), new[0]);
     assert!(back.switched_ms.is_some_and(|ms| ms < 1000), "{:?}", back.switched_ms);
     // Twice is once: it must not bring back what it was to be rid of.
-    let again = fixture.release().rollback().await;
+    let again = fixture.release().rollback(None).await;
     assert!(matches!(again, Err(ReleaseError::NothingBefore(_))), "{again:?}");
     assert_eq!(fixture.running(), old);
 }
@@ -120,7 +44,7 @@ async fn an_unchanged_package_is_not_released_again_unless_forced() {
     fixture.deploy(1).await.expect("released");
     let again = fixture.deploy(1).await.expect("nothing to do");
     assert_eq!((again.number, fixture.platform.switches()), (None, 1));
-    let forced = fixture.release().deploy(Options { force: true, ..Options::default() }).await;
+    let forced = fixture.release().deploy(&Options { force: true, ..Options::default() }).await;
     assert_eq!(forced.expect("released").number, Some(2));
 }
 
@@ -131,8 +55,8 @@ async fn a_failure_before_the_swap_leaves_production_alone_and_says_why() {
         (Fault::Start, Step::Deploy, "the container exited", "RuntimeError: the lapis is broken"),
         (
             Fault::MigrateStaging,
-            Step::MigrateStaging,
-            "Failed",
+            Step::Trial,
+            "failed on a copy of the staging database",
             "relation \"no_such_table\" does not exist",
         ),
         (
@@ -211,7 +135,7 @@ async fn a_rollback_whose_version_has_left_the_staging_slot_deploys_its_package_
     fixture.fails(3).await;
     fixture.platform.heal();
     let broken = fixture.platform.content(STAGING);
-    let back = fixture.release().rollback().await.expect("rolled back");
+    let back = fixture.release().rollback(None).await.expect("rolled back");
     assert_eq!(fixture.running(), old);
     assert!(back.steps.iter().any(|(step, _)| *step == Step::Deploy));
     assert_ne!(
@@ -225,7 +149,7 @@ async fn a_rollback_whose_version_has_left_the_staging_slot_deploys_its_package_
 async fn a_second_release_sees_who_holds_the_lock() {
     let fixture = Fixture::new();
     let journals = fixture.release().journals();
-    let _held = lazuli_release::lock::Lock::acquire(journals.dir(), "deploy").expect("free");
+    let _held = lazuli_release::lock::Lock::acquire(journals.dir(), "deploy", false).expect("free");
     let error = fixture.deploy(1).await.expect_err("locked");
     assert!(matches!(error, ReleaseError::Lock(_)), "{error:?}");
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
@@ -275,11 +199,11 @@ async fn cut_off_anywhere_it_ends_all_new_or_all_old() {
                 assert!(now.iter().all(|content| *content == now[0]), "{}", context());
                 continue;
             }
-            let refused = release.deploy(Options::default()).await;
+            let refused = release.deploy(&Options::default()).await;
             assert!(matches!(refused, Err(ReleaseError::Interrupted { .. })), "{}", context());
             let ended = match way {
                 0 => release.resume().await,
-                1 => release.rollback().await,
+                1 => release.rollback(None).await,
                 _ => release.abort().await,
             };
             let report = ended.unwrap_or_else(|error| panic!("{error:?}: {}", context()));
@@ -307,4 +231,260 @@ async fn cut_off_anywhere_it_ends_all_new_or_all_old() {
         assert!(journals.read(number).expect("intact").outcome().is_some(), "release {number}");
     }
     assert!(Path::new(journals.dir()).join("0001.jsonl").is_file());
+}
+
+/// What the platform's figures say after the switch decides, without a person.
+#[tokio::test]
+async fn the_watch_swaps_back_and_the_record_says_why() {
+    for (fault, signal) in
+        [(Fault::Failing, "5xx"), (Fault::Slow, "response time"), (Fault::Unready, "readiness")]
+    {
+        let fixture = Fixture::new();
+        fixture.deploy(1).await.expect("released");
+        let old = fixture.running();
+        fixture.platform.fault(fault);
+        fixture.version(2);
+        let options = Options { watch: Duration::from_secs(60), ..Options::default() };
+        let began = Instant::now();
+        let failed = fixture.release().deploy(&options).await;
+        let Err(ReleaseError::Step(broken)) = failed else { panic!("{fault:?}: {failed:?}") };
+        assert_eq!((broken.step, broken.state), (Step::Watch, State::PutBack), "{fault:?}");
+        assert!(broken.what.starts_with(signal), "{fault:?}: {}", broken.what);
+        assert!(began.elapsed() < Duration::from_secs(25), "{fault:?}: {:?}", began.elapsed());
+        assert_eq!(fixture.running(), old, "{fault:?}");
+        assert_eq!(fixture.outcome(2), Some(Outcome::RolledBack));
+        let records = fixture.records(2);
+        let breach = journal::evidence(&records, Step::Watch, "breach").expect("the reason");
+        assert_eq!(breach["signal"], signal);
+        let told = lazuli_release::story::markdown(&records);
+        assert!(told.contains("## Why it went back"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_without_traffic_says_that_it_could_not_judge() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    fixture.platform.fault(Fault::NoTraffic);
+    fixture.deploy_watched(2, 3).await.expect("released");
+    let records = fixture.records(2);
+    let done = records.iter().find_map(|record| match &record.entry {
+        Entry::Done { step: Step::Watch, detail, .. } => Some(detail.clone()),
+        _ => None,
+    });
+    assert!(done.expect("watched").contains("too few to judge"));
+}
+
+#[tokio::test]
+async fn a_good_release_is_watched_to_its_end() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    let report = fixture.deploy_watched(2, 3).await.expect("released");
+    assert!(report.steps.iter().any(|(step, ms)| *step == Step::Watch && *ms > 1_000));
+    let records = fixture.records(2);
+    let watched = journal::evidence(&records, Step::Watch, "watched").expect("figures");
+    assert!(watched.pointer("/before/requests").and_then(serde_json::Value::as_f64) > Some(100.0));
+}
+
+/// Whoever rolls back while it is watched need not wait for the watch.
+#[tokio::test]
+async fn a_rollback_takes_over_from_a_watch() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    let old = fixture.running();
+    fixture.version(2);
+    let options = Options { watch: Duration::from_secs(60), ..Options::default() };
+    let (release, other) = (fixture.release(), fixture.release());
+    let (watched, rolled_back) = tokio::join!(release.deploy(&options), async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let watching = lazuli_release::lock::Lock::holder(other.journals().dir());
+            if watching.is_some_and(|holder| holder.purpose.ends_with("(watching)")) {
+                return other.rollback(None).await;
+            }
+        }
+    });
+    assert!(matches!(watched, Err(ReleaseError::TakenOver { number: 2 })), "{watched:?}");
+    assert_eq!(rolled_back.expect("rolled back").outcome, Some(Outcome::RolledBack));
+    assert_eq!(fixture.running(), old);
+    assert_eq!(fixture.outcome(2), Some(Outcome::RolledBack));
+    fixture.deploy(3).await.expect("and the next is none the worse for it");
+}
+
+#[tokio::test]
+async fn gates_stop_a_release_before_anything_moves_and_a_person_may_accept_one() {
+    for (fault, says) in [
+        (Fault::Unresolved, "settings: DATABASE_URL on notes-staging"),
+        (Fault::Expired, "expired 3 days ago"),
+    ] {
+        let fixture = Fixture::new();
+        fixture.deploy(1).await.expect("released");
+        let (old, staged) = (fixture.running(), fixture.platform.content(STAGING));
+        fixture.platform.fault(fault);
+        let broken = fixture.fails(2).await;
+        assert_eq!((broken.step, broken.state), (Step::Gates, State::Untouched));
+        assert!(broken.what.contains(says), "{}", broken.what);
+        assert_eq!((fixture.running(), fixture.platform.content(STAGING)), (old, staged));
+        assert_eq!(fixture.platform.trials(), 1, "only the first release's");
+        let accepted = vec!["settings".to_owned(), "secrets".to_owned()];
+        let options = Options { accepted, force: true, ..Options::default() };
+        fixture.release().deploy(&options).await.expect("accepted");
+        let records = fixture.records(3);
+        let told = lazuli_release::story::markdown(&records);
+        assert!(told.contains("**failed, accepted**"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_changed_past_the_release_process_is_seen() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    fixture.platform.meddle();
+    let broken = fixture.fails(2).await;
+    assert!(broken.what.contains("somebody changed it since"), "{}", broken.what);
+}
+
+#[tokio::test]
+async fn migrations_that_destroy_or_lock_stop_before_production() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    let old = fixture.running();
+    fixture.migration("0002_drop.py", "op.drop_column('notes', 'version')");
+    let broken = fixture.fails(2).await;
+    assert_eq!(broken.step, Step::Gates);
+    assert!(
+        broken.what.contains("drops the column notes.version, which the version that serves still uses (modules/main.py:1)"),
+        "{}",
+        broken.what
+    );
+    // What nobody uses goes when its script says that it is meant.
+    fixture.migration("0002_drop.py", "op.drop_column('notes', 'old')  # lazuli: contract");
+    fixture.deploy(3).await.expect("released");
+    fixture.migration("0003_more.py", "op.add_column('notes', sa.Column('x', sa.Text()))");
+    for (fault, says) in [
+        (Fault::LongLock, "held AccessExclusiveLock on notes for 9000 ms"),
+        (Fault::ColumnGone, "column notes.summary"),
+    ] {
+        fixture.platform.fault(fault);
+        let serving = fixture.running();
+        let broken = fixture.fails(4).await;
+        assert_eq!((broken.step, broken.state), (Step::Trial, State::Untouched));
+        assert!(broken.what.contains(says), "{}", broken.what);
+        assert_eq!(fixture.running(), serving);
+        assert_eq!(
+            fixture.platform.migrated(),
+            ["staging", "production", "staging", "production"],
+            "no database was touched"
+        );
+        fixture.platform.heal();
+    }
+    assert_ne!(fixture.running(), old);
+}
+
+#[tokio::test]
+async fn a_canary_grows_and_one_that_fails_gets_no_more() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    let old = fixture.running();
+    fixture.platform.fault(Fault::CanaryFails);
+    fixture.version(2);
+    let options = Options { canary: vec![10, 50], ..Options::default() };
+    let failed = fixture.release().deploy(&options).await;
+    let Err(ReleaseError::Step(broken)) = failed else { panic!("{failed:?}") };
+    assert_eq!((broken.step, broken.state), (Step::Canary, State::Untouched));
+    assert!(broken.what.starts_with("5xx at 10 %"), "{}", broken.what);
+    assert_eq!(fixture.platform.canary(), (0, false), "all is as it was");
+    assert_eq!(fixture.running(), old);
+    fixture.platform.heal();
+    fixture.version(3);
+    fixture.release().deploy(&options).await.expect("released");
+    assert_eq!(fixture.platform.canary(), (0, false));
+    assert_ne!(fixture.running(), old);
+}
+
+#[tokio::test]
+async fn one_release_an_environment_wherever_it_comes_from() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    assert!(!fixture.platform.leased(), "it was given back");
+    let now = jiff::Timestamp::now().to_string();
+    fixture.platform.lease("elsewhere", &now);
+    let error = fixture.deploy(2).await.expect_err("held");
+    assert!(matches!(error, ReleaseError::Lease(_)), "{error:?}");
+    let said = error.to_string();
+    assert!(
+        said.contains("ada on elsewhere") && said.contains("since 2026-11-22T10:00:00Z"),
+        "{said}"
+    );
+    // Gone without a word: only a person may decide that.
+    fixture.platform.lease("elsewhere", "2026-11-22T10:00:00Z");
+    let error = fixture.deploy(2).await.expect_err("abandoned");
+    assert!(error.to_string().contains("interrupted and not ended"), "{error}");
+    fixture.version(2);
+    let release = lazuli_release::release::Release { take_over: true, ..fixture.release() };
+    release.deploy(&Options::default()).await.expect("taken over");
+    assert!(!fixture.platform.leased());
+}
+
+#[tokio::test]
+async fn back_to_any_release_whose_package_is_kept() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    let first = fixture.running();
+    fixture.deploy(2).await.expect("released");
+    fixture.deploy(3).await.expect("released");
+    let third = fixture.running();
+    let back = fixture.release().rollback(Some(1)).await.expect("rolled back");
+    assert!(back.steps.iter().any(|(step, _)| *step == Step::Deploy), "it was deployed again");
+    assert_eq!(fixture.running(), first);
+    // A rollback of the rollback, by name: a swap, since the version waits in the staging slot.
+    let again = fixture.release().rollback(Some(3)).await.expect("rolled forward");
+    assert_eq!(fixture.running(), third);
+    assert!(again.steps.iter().all(|(step, _)| *step != Step::Deploy));
+    let same = fixture.release().rollback(Some(3)).await;
+    assert!(matches!(same, Err(ReleaseError::NothingBefore(_))), "{same:?}");
+    let never = fixture.release().rollback(Some(99)).await;
+    assert!(matches!(never, Err(ReleaseError::Journal(_))), "{never:?}");
+}
+
+/// As Azure's documentation says it may be: throttled, slow to agree with itself, a token that ends
+/// in the middle.
+#[tokio::test]
+async fn a_platform_as_azure_documents_itself_is_survived() {
+    let fixture = Fixture::new();
+    for fault in [Fault::Throttled, Fault::Stale] {
+        fixture.platform.fault(fault);
+    }
+    fixture.deploy(1).await.expect("released");
+    let old = fixture.running();
+    fixture.platform.fault(Fault::TokenExpired);
+    fixture.deploy_watched(2, 2).await.expect("released");
+    assert_ne!(fixture.running(), old);
+    assert_eq!(fixture.platform.switches(), 2, "once each");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fixture.platform.fault(Fault::TokenExpired);
+    fixture.release().rollback(None).await.expect("rolled back");
+    assert_eq!(fixture.running(), old);
+}
+
+#[tokio::test]
+async fn a_rehearsal_says_everything_and_does_nothing() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    fixture.version(2);
+    let seen = fixture.platform.seen().lines().count();
+    let options = Options { watch: Duration::from_secs(900), ..Options::default() };
+    let rehearsal = fixture.release().rehearse(&options).await.expect("rehearsed");
+    assert!(rehearsal.steps.iter().any(|(step, _)| *step == Step::Watch));
+    assert_eq!(rehearsal.gates.len(), lazuli_release::gates::NAMES.len());
+    let requests = fixture.platform.seen();
+    let changed: Vec<_> = requests
+        .lines()
+        .skip(seen)
+        .filter(|line| {
+            !line.contains(" GET ") && !line.contains("/list") && !line.contains("login.")
+        })
+        .collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    assert_eq!(fixture.release().journals().numbers().expect("listed"), [1]);
 }

@@ -54,6 +54,8 @@ pub struct Manifest {
     pub budget: Budget,
     /// What the pipelines cannot know by themselves.
     pub pipelines: Pipelines,
+    /// What a release demands before anything moves.
+    pub release: ReleaseRules,
 }
 
 /// The web app.
@@ -187,12 +189,27 @@ pub struct Secret {
 /// A request and what must come back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SmokeCheck {
+    /// `GET`, `POST`, …
+    pub method: String,
     /// Path and query, beginning with `/`.
     pub path: String,
-    /// The status that must come back.
+    /// The status that must come back; 101 where it is a WebSocket.
     pub status: u16,
+    /// How long the answer may take, in milliseconds.
+    pub within_ms: Option<u32>,
+    /// Whether a WebSocket is opened instead.
+    pub websocket: bool,
     /// Members that the JSON answer must hold.
     pub json: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// What a release demands before anything moves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReleaseRules {
+    /// The command that runs the app's own tests, in the project's directory.
+    pub tests: Option<String>,
+    /// A JUnit file that says how they ran, relative to the project's directory.
+    pub junit: Option<String>,
 }
 
 /// What goes into the package.

@@ -39,6 +39,12 @@ pub fn files(manifest: &Manifest) -> Vec<WebJobFile> {
     }
     if let Some(command) = &manifest.database.migrate {
         files.push(script(MIGRATE, migrate_script(command)));
+        files.push(WebJobFile {
+            path: "App_Data/jobs/triggered/migrate/trial.py",
+            // Tries the migrations on a copy of the slot's database.
+            content: include_str!("trial.py").to_owned(),
+            executable: false,
+        });
     }
     files
 }
@@ -78,10 +84,10 @@ pub fn migrate_script(command: &str) -> String {
     format!(
         r#"#!/usr/bin/env bash
 # Written by lazuli: the manifest's database.migrate, run inside the app's network.
-# Argument: staging (this slot's database) or production.
+# Argument: staging (this slot's database), production, or trial (a copy of this slot's database).
 set -euo pipefail
 case "${{1:-}}" in
-  "" | staging | slot) ;;
+  "" | staging | slot | trial) ;;
   production)
     # Without a staging slot this is the production database already.
     if [ -n "${{PRODUCTION_MIGRATION_DATABASE_URL:-}}" ]; then
@@ -91,12 +97,13 @@ case "${{1:-}}" in
       exit 64
     fi
     ;;
-  *) echo "migrate: unknown database '$1': expected staging or production" >&2; exit 64 ;;
+  *) echo "migrate: unknown database '$1': expected staging, production or trial" >&2; exit 64 ;;
 esac
 case "${{MIGRATION_DATABASE_URL:-}}" in
   "") echo "migrate: MIGRATION_DATABASE_URL is not set" >&2; exit 64 ;;
   @Microsoft.KeyVault*) echo "migrate: the Key Vault reference in MIGRATION_DATABASE_URL was not resolved" >&2; exit 65 ;;
 esac
+here=$(cd "$(dirname "$0")" && pwd)
 cd "${{WEBROOT_PATH:-/home/site/wwwroot}}"
 # Where the platform's build put the dependencies, unless it activated them already.
 if [ -z "${{VIRTUAL_ENV:-}}" ]; then
@@ -108,8 +115,12 @@ if [ -z "${{VIRTUAL_ENV:-}}" ]; then
   done
 fi
 echo "migrate: ${{1:-staging}}"
+if [ "${{1:-}}" = trial ]; then
+  LAZULI_MIGRATE={quoted} exec python "$here/trial.py"
+fi
 {command}
-"#
+"#,
+        quoted = format!("'{}'", command.replace('\'', r"'\''"))
     )
 }
 

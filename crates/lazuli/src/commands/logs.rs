@@ -9,7 +9,7 @@ use crate::cli::Context;
 use crate::diagnostics::{Failure, release};
 use crate::exit::Exit;
 use crate::project::Project;
-use crate::target::{Session, refuse_azure};
+use crate::target::Session;
 
 /// How much of a log file is read for the last lines.
 const LIMIT: usize = 4 << 20;
@@ -54,7 +54,6 @@ enum App {
 }
 
 pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
-    refuse_azure(cx)?;
     let project = Project::open(cx)?;
     let session = Session::open(cx)?;
     let cloud = session.cloud(&project);

@@ -10,7 +10,7 @@ use crate::diagnostics::Failure;
 use crate::exit::Exit;
 use crate::project::Project;
 use crate::reporter::{duration, for_printer};
-use crate::target::{Session, refuse_azure};
+use crate::target::Session;
 
 /// Create or update the Azure resources the manifest asks for
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
-    refuse_azure(cx)?;
     let project = match &args.path {
         Some(path) => Project::at(path, cx)?,
         None => Project::open(cx)?,
@@ -57,7 +56,7 @@ async fn carry_out(
 ) -> Result<Summary, Failure> {
     let tenancy = Tenancy {
         subscription: session.subscription.clone(),
-        tenant: session.environment.tenant_id.clone(),
+        tenant: session.tenant.clone(),
         month: jiff::Timestamp::now().strftime("%Y-%m").to_string(),
     };
     let plan = plan(&project.blueprint, &tenancy).map_err(|error| {

@@ -4,8 +4,12 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use lazuli_release::journal::{self, Entry, JournalError, Journals, Kind, Outcome, Record, Story};
+use lazuli_release::gates::{Gate, Verdict};
+use lazuli_release::journal::{
+    self, Entry, JournalError, Journals, Kind, Outcome, Record, Step, Story,
+};
 use lazuli_release::lock::Lock;
+use lazuli_release::story;
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -20,7 +24,9 @@ use crate::reporter::duration;
 #[command(after_help = "Examples:
   lazuli releases                  all releases of this environment, the newest first
   lazuli releases show             the story of the last one, step by step
-  lazuli releases show 7           of number 7")]
+  lazuli releases show 7           of number 7
+  lazuli releases export 7 > ticket.md                  for a change ticket
+  lazuli releases export 7 --as svg > timeline.svg      a picture of it")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
@@ -33,6 +39,25 @@ enum Action {
         /// Its number (default: the last)
         number: Option<u32>,
     },
+    /// Write a release out for others: a change ticket, a program, a picture
+    Export {
+        /// Its number (default: the last)
+        number: Option<u32>,
+        /// As what
+        #[arg(long = "as", value_name = "FORM", value_enum, default_value_t = Form::Markdown)]
+        form: Form,
+    },
+}
+
+/// As what a release is written out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// Markdown, for a change ticket
+    Markdown,
+    /// The journal, as one JSON array
+    Json,
+    /// Its timeline, as SVG
+    Svg,
 }
 
 /// A release in a line.
@@ -61,6 +86,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
     match args.action {
         None => list(&journals, &project, cx),
         Some(Action::Show { number }) => show(&journals, number, &project, cx),
+        Some(Action::Export { number, form }) => export(&journals, number, form, &project, cx),
     }
 }
 
@@ -166,12 +192,28 @@ fn style(outcome: Outcome) -> clap::builder::styling::Style {
     }
 }
 
-fn show(
+fn export(
     journals: &Journals,
     number: Option<u32>,
+    form: Form,
     project: &Project,
     cx: &Context,
 ) -> Result<(), Failure> {
+    let (_, story) = chosen(journals, number, project)?;
+    match form {
+        Form::Markdown => cx.printer.line(story::markdown(&story.records).trim_end()),
+        Form::Svg => cx.printer.line(story::picture(&story.records).trim_end()),
+        Form::Json => cx.printer.json(&story.records),
+    }
+    Ok(())
+}
+
+/// A release by its number, or the last.
+fn chosen(
+    journals: &Journals,
+    number: Option<u32>,
+    project: &Project,
+) -> Result<(u32, Story), Failure> {
     let number = match number {
         Some(number) => number,
         None => match journals.last().map_err(|error| unreadable(&error))? {
@@ -185,8 +227,39 @@ fn show(
         },
     };
     let story = journals.read(number).map_err(|error| unreadable(&error))?;
+    Ok((number, story))
+}
+
+fn show(
+    journals: &Journals,
+    number: Option<u32>,
+    project: &Project,
+    cx: &Context,
+) -> Result<(), Failure> {
+    let (number, story) = chosen(journals, number, project)?;
     cx.printer.result(&story.records, |records| tell(number, records));
     Ok(())
+}
+
+/// Evidence in a line: a gate's verdict, figures, or how much there is of it.
+fn shown(step: Step, name: &str, value: &serde_json::Value) -> String {
+    if let (Step::Gates, Ok(gate)) = (step, serde_json::from_value::<Gate>(value.clone())) {
+        let verdict = match gate.verdict {
+            Verdict::Passed => paint(GOOD, "passed"),
+            Verdict::Warned => paint(CAUTION, "warned"),
+            Verdict::Failed => paint(BAD, "failed"),
+            Verdict::Accepted => paint(CAUTION, "failed, accepted"),
+            Verdict::NotChecked => paint(DIM, "not checked"),
+        };
+        return format!("gate {} {verdict}: {}", gate.gate, gate.what);
+    }
+    let text = match value["components"].as_array() {
+        Some(components) => format!("{} components", components.len()),
+        None => value.to_string(),
+    };
+    let short: String = text.chars().take(160).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    paint(DIM, format_args!("{step}: {name} {short}{more}"))
 }
 
 fn tell(number: u32, records: &[Record]) -> String {
@@ -241,6 +314,7 @@ fn tell(number: u32, records: &[Record]) -> String {
             Entry::Noted { step, name, value } => {
                 paint(DIM, format_args!("{step}: {name} {value}"))
             }
+            Entry::Evidence { step, name, value } => shown(*step, name, value),
             Entry::Done { step, detail, elapsed_ms } => {
                 let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
                 format!("{} {step}{detail} ({})", paint(GOOD, "✓"), duration(*elapsed_ms))

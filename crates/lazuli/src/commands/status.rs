@@ -14,7 +14,7 @@ use crate::cli::Context;
 use crate::diagnostics::{Failure, release};
 use crate::printer::{BAD, BOLD, CAUTION, DIM, GOOD, NAME, paint};
 use crate::project::Project;
-use crate::target::{Session, refuse_azure};
+use crate::target::Session;
 
 /// The version of Microsoft.Resources spoken here.
 const RESOURCES_API: &str = "2021-04-01";
@@ -89,7 +89,6 @@ struct Item {
 }
 
 pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
-    refuse_azure(cx)?;
     let project = Project::open(cx)?;
     let session = Session::open(cx)?;
     let cloud = session.cloud(&project);

@@ -21,7 +21,6 @@ pub(crate) struct Args {}
 
 pub(crate) async fn run(_args: Args, cx: &Context) -> Result<(), Failure> {
     let began = Instant::now();
-    crate::target::refuse_azure(cx)?;
     let project = Project::open(cx)?;
     let session = Session::open(cx)?;
     let reporter = for_printer(&cx.printer);

@@ -81,7 +81,9 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
     let provision_ms = millis(began.elapsed()) - region_ms;
 
     let process = session.release(&project, &reporter, began);
-    let report = process.deploy(Options::default()).await;
+    // A rehearsal on a developer's machine: what is there is released, and nobody waits for a watch.
+    let options = Options { allow_dirty: true, ..Options::default() };
+    let report = process.deploy(&options).await;
     let report = report.map_err(|error| release::failure(&error, cx))?;
     let elapsed_ms = millis(began.elapsed());
 
@@ -94,7 +96,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
             production: format!("https://{}", site.host(None)),
             staging: site.staging().map(|slot| format!("https://{}", site.host(Some(&slot.name)))),
             browser: format!("http://{}.localhost:{}", site.name, session.port()),
-            proxy: session.environment.proxy.clone(),
+            proxy: session.region.as_ref().map(|r| r.proxy.clone()).unwrap_or_default(),
         },
         region_ms,
         provision_ms,

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use lazuli_release::journal::Step;
+use lazuli_release::lease::LeaseError;
 use lazuli_release::lock::LockError;
 use lazuli_release::package::PackageError;
 use lazuli_release::release::{Broken, ReleaseError, State};
@@ -33,6 +34,9 @@ pub(crate) fn failure(error: &ReleaseError, cx: &Context) -> Failure {
                     .map_or(failure.clone(), |source| failure.cause(source.to_string())),
             }
         }
+        ReleaseError::Lease(source) => lease(source),
+        ReleaseError::TakenOver { number } => Failure::new(Exit::Locked, error.to_string())
+            .advise(format!("how it ended: lazuli releases show {number}{flags}")),
         ReleaseError::Interrupted { .. } => Failure::new(Exit::Locked, error.to_string())
             .advise(format!("go on with it: lazuli deploy --resume{flags}"))
             .advise(format!("or put everything back as it was: lazuli rollback{flags}"))
@@ -48,6 +52,23 @@ pub(crate) fn failure(error: &ReleaseError, cx: &Context) -> Failure {
         ReleaseError::NoSlots(_) => Failure::new(Exit::Usage, error.to_string())
             .advise("slots are production's (--env prod), as the standard has it"),
         ReleaseError::Platform(source) => platform(source, &flags),
+    }
+}
+
+fn lease(error: &LeaseError) -> Failure {
+    match error {
+        LeaseError::Held(_) => {
+            Failure::new(Exit::Locked, error.to_string()).advise("wait for it, or talk to them")
+        }
+        LeaseError::Abandoned(lessee) => Failure::new(Exit::Locked, error.to_string())
+            .advise(format!(
+                "bring it to its end where it began: lazuli deploy --resume -C {} on {}",
+                lessee.project, lessee.holder.host
+            ))
+            .advise("or, if that place is gone, release over it: --take-over"),
+        LeaseError::Platform(source) => {
+            Failure::new(Exit::Target, "the environment cannot be locked").cause(source.to_string())
+        }
     }
 }
 
@@ -81,7 +102,9 @@ fn package(error: &PackageError) -> Failure {
         PackageError::JobCollision(_) => {
             failure.advise("remove the job, or call it something else")
         }
-        PackageError::Dirty(_) => failure.advise("commit, or drop --require-clean"),
+        PackageError::Dirty(_) => {
+            failure.advise("commit what is to be released, or release it as it is: --allow-dirty")
+        }
         PackageError::Pattern { .. } => failure.advise("patterns are written as in a .gitignore"),
         _ => failure,
     };
@@ -138,6 +161,12 @@ fn step(broken: &Broken, flags: &str) -> Failure {
         }
         Step::Worker => failure.advise(format!("its whole log: lazuli logs --app worker{flags}")),
         Step::Scheduler => failure.advise(format!("its whole log: lazuli logs --app scheduler{flags}")),
+        Step::Gates => failure
+            .advise("correct what it names, or accept it by name: --accept GATE")
+            .advise(format!("what all gates say: lazuli deploy --dry-run{flags}")),
+        Step::Trial => failure.advise("correct the migration; the copy is deleted, no database was touched"),
+        Step::Watch => failure.advise(format!("the failed version waits in the staging slot: lazuli logs{slot}{flags}")),
+        Step::Canary => failure.advise(format!("its whole log: lazuli logs{slot}{flags}")),
         Step::Package | Step::Refill => failure,
     }
     .advise(format!("the story of this release: lazuli releases show {number}{flags}"))

@@ -14,6 +14,9 @@ fn began(number: u32) -> Began {
         lazuli: "0.1.0".into(),
         back_to: None,
         plan: vec![Step::Package, Step::Deploy, Step::Swap],
+        watch_s: None,
+        accepted: Vec::new(),
+        canary: Vec::new(),
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use lazuli_azure::{Client, Connection, Credential, Secret};
+use lazuli_azure::{Client, Connection, Credential, Endpoints, RetryPolicy, Secret};
 use lazuli_gateway::{
     Authority, Body, Dialer, Gateway, Options, Peer, Service, Table, Target, empty, full,
 };
@@ -54,6 +54,44 @@ pub(crate) enum Fault {
     Production,
     /// Deployments to the worker's site fail.
     Worker,
+    /// The first request of a kind is throttled (429, `Retry-After`).
+    Throttled,
+    /// A token is refused once (401) in the middle of a swap.
+    TokenExpired,
+    /// Polling a swap breaks the connection now and then.
+    Flaky,
+    /// For a while after a swap, what is asked of a slot is still as it was before.
+    Stale,
+    /// The trial finds a lock that is held for long.
+    LongLock,
+    /// The trial finds a column that is gone.
+    ColumnGone,
+    /// A Key Vault reference of the staging slot does not resolve.
+    Unresolved,
+    /// A secret has expired.
+    Expired,
+    /// Of what production answers after the swap a tenth is 5xx, by the platform's own count.
+    Failing,
+    /// What production answers after the swap takes ten times as long.
+    Slow,
+    /// After the swap, readiness is not given any more.
+    Unready,
+    /// What the canary gets fails.
+    CanaryFails,
+    /// Nobody visits.
+    NoTraffic,
+}
+
+/// What happens to the platform, at a moment of a test's choosing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// Nothing is answered any more: the network is cut. What is under way goes on.
+    Cut,
+    /// It is killed: what was under way is forgotten or finished, as it happens, and nothing is
+    /// answered until it is started again.
+    Killed { finishes: bool },
+    /// The next request that changes something is carried out and answered 500.
+    LostAnswer,
 }
 
 /// When a command is cut off: at which request, before or after the platform did what it asks.
@@ -84,7 +122,27 @@ struct State {
     migrated: Vec<String>,
     jobs: Vec<(String, bool)>,
     requests: usize,
+    /// The lock of the environment: its record set, and how often it was written.
+    lease: Option<Value>,
+    etags: usize,
+    /// Percentage that goes to staging.
+    ramp: u64,
+    preview: bool,
+    /// What was throttled already.
+    throttled: BTreeSet<String>,
+    /// When production last changed, what it and staging held before, and since when each is served.
+    switched: Option<Instant>,
+    before: (Option<String>, Option<String>),
+    /// Nothing is answered.
+    gone: bool,
+    /// The next change is answered 500 though it is made.
+    lose_answer: bool,
+    /// Trials made.
+    pub(crate) trials: usize,
+    started: Option<Instant>,
     cut: Option<Cut>,
+    /// The project's manifest, for what its blueprint says is there.
+    manifest: String,
     /// Requests, for a test that fails.
     seen: Vec<String>,
     /// What production held, whenever it changed.
@@ -120,13 +178,14 @@ impl Dialer for Nowhere {
 }
 
 impl Platform {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(manifest: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let authority = Authority::load_or_create(dir.path()).expect("a CA");
         let roots = authority.ca_pem().to_owned();
         let options = Options { reactors: 1, ..Options::default() };
         let gateway = Gateway::new(authority, Arc::new(Nowhere), options).expect("a gateway");
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = State { manifest: manifest.to_owned(), ..State::default() };
+        let state = Arc::new(Mutex::new(state));
         let cut = Arc::new(Notify::new());
         let hosts = Arc::new(Hosts { state: state.clone(), cut: cut.clone() });
         let mut table = Table::new();
@@ -147,7 +206,13 @@ impl Platform {
         let proxy = format!("http://127.0.0.1:{port}");
         let connection = Connection { proxy: Some(proxy.clone()), roots: Some(roots.clone()) };
         let credential = Credential::client_secret("tenant", "client", Secret::new("secret"));
-        let client = Client::new(&connection, credential).expect("a client");
+        let retry = RetryPolicy {
+            attempts: 4,
+            base: Duration::from_millis(5),
+            cap: Duration::from_millis(50),
+        };
+        let client = Client::with(&connection, credential, Endpoints::default(), retry);
+        let client = client.expect("a client");
         Self { state, cut, client, proxy, roots, _gateway: gateway, _dir: Arc::new(dir) }
     }
 
@@ -185,6 +250,70 @@ impl Platform {
         state.history.len()
     }
 
+    /// Something happens to it.
+    pub(crate) fn mishap(&self, mishap: Mishap) {
+        let mut state = self.lock();
+        match mishap {
+            Mishap::Cut => state.gone = true,
+            Mishap::Killed { finishes } => {
+                state.gone = true;
+                if let Some((_, number, fails)) = state.swap.take() {
+                    // Recovered from its journal, or undone by it.
+                    state.swap = finishes.then(|| (Instant::now(), number, fails));
+                    if !finishes {
+                        state.failed_swaps.insert(number);
+                    }
+                }
+                state.tick();
+            }
+            Mishap::LostAnswer => state.lose_answer = true,
+        }
+    }
+
+    /// All is well again.
+    pub(crate) fn recover(&self) {
+        let mut state = self.lock();
+        state.gone = false;
+        state.lose_answer = false;
+        state.tick();
+    }
+
+    /// Whether the environment's lock is held.
+    pub(crate) fn leased(&self) -> bool {
+        self.lock().lease.is_some()
+    }
+
+    /// Puts somebody else's lock there.
+    pub(crate) fn lease(&self, host: &str, renewed: &str) {
+        self.lock().lease = Some(json!({
+            "etag": "theirs",
+            "properties": { "metadata": {
+                "user": "ada", "host": host, "pid": "7", "started": "boot/1",
+                "since": "2026-11-22T10:00:00Z", "purpose": "deploy",
+                "project": "/home/ada/notes", "renewed": renewed,
+            } },
+        }));
+    }
+
+    /// The share of the traffic that goes to staging, and whether the slot has production's settings.
+    pub(crate) fn canary(&self) -> (u64, bool) {
+        let state = self.lock();
+        (state.ramp, state.preview)
+    }
+
+    pub(crate) fn trials(&self) -> usize {
+        self.lock().trials
+    }
+
+    /// Somebody deploys past the release process.
+    pub(crate) fn meddle(&self) {
+        let mut state = self.lock();
+        let id = format!("x{:09x}", state.contents.len() + 1);
+        state.contents.insert(id.clone(), 42);
+        state.deployments.entry(PRODUCTION.to_owned()).or_default().push((id.clone(), true));
+        state.active.insert(PRODUCTION.to_owned(), id);
+    }
+
     pub(crate) fn seen(&self) -> String {
         self.lock().seen.join("\n")
     }
@@ -206,6 +335,9 @@ impl State {
             self.failed_swaps.insert(number);
             return;
         }
+        self.preview = false;
+        self.switched = Some(Instant::now());
+        self.before = (self.active.get(PRODUCTION).cloned(), self.active.get(STAGING).cloned());
         let (a, b) = (self.active.remove(PRODUCTION), self.active.remove(STAGING));
         self.active.extend(b.map(|id| (PRODUCTION.to_owned(), id)));
         self.active.extend(a.map(|id| (STAGING.to_owned(), id)));
@@ -229,7 +361,27 @@ impl State {
             return json(200, &json!({ "access_token": "token", "expires_in": 3600 }));
         }
         if host == "management.azure.com" {
-            return self.management(method, path);
+            if self.faults.contains(&Fault::Throttled)
+                && self.throttled.insert(format!("{method} {path}"))
+            {
+                return with(429, &[("Retry-After", "0")]);
+            }
+            let polls = path.starts_with("/operations/");
+            if polls && self.faults.remove(&Fault::TokenExpired) {
+                return json(
+                    401,
+                    &json!({ "error": { "code": "ExpiredAuthenticationToken", "message": "expired" } }),
+                );
+            }
+            let changes = *method != Method::GET && !path.ends_with("/list");
+            let answer = self.management(method, path, query, body);
+            if changes && std::mem::take(&mut self.lose_answer) {
+                return json(
+                    500,
+                    &json!({ "error": { "code": "InternalServerError", "message": "oops" } }),
+                );
+            }
+            return answer;
         }
         let site = host.split('.').next().unwrap_or_default().to_owned();
         if host.contains(".scm.") {
@@ -238,7 +390,75 @@ impl State {
         self.app(&site, path)
     }
 
-    fn management(&mut self, method: &Method, path: &str) -> Response<Body> {
+    fn management(
+        &mut self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        body: &[u8],
+    ) -> Response<Body> {
+        if path.ends_with("/TXT/lazuli-release") {
+            return self.record_set(method, query, body);
+        }
+        if path.contains("/providers/Microsoft.Insights/metrics") {
+            return self.metrics(path);
+        }
+        if path.ends_with("/config/web") {
+            if *method == Method::PATCH {
+                let body: Value = serde_json::from_slice(body).unwrap_or_default();
+                let rule = "/properties/experiments/rampUpRules/0/reroutePercentage";
+                self.ramp = body.pointer(rule).and_then(Value::as_u64).unwrap_or(0);
+            }
+            return json(200, &json!({ "properties": {} }));
+        }
+        if path.ends_with("/applySlotConfig") || path.ends_with("/resetSlotConfig") {
+            self.preview = path.ends_with("/applySlotConfig");
+            return json(200, &json!({}));
+        }
+        if path.ends_with("/config/appsettings/list") {
+            let manifest = lazuli_standard::Manifest::parse(&self.manifest, "lazuli.yaml");
+            let blueprint = lazuli_standard::Blueprint::new(
+                &manifest.expect("a manifest"),
+                lazuli_standard::Environment::Prod,
+            );
+            let site = blueprint.backend();
+            let settings = match site.staging().filter(|_| path.contains("/slots/")) {
+                Some(slot) => &slot.settings,
+                None => &site.settings,
+            };
+            let settings: serde_json::Map<String, Value> =
+                settings.keys().map(|name| (name.clone(), json!("x"))).collect();
+            return json(200, &json!({ "properties": settings }));
+        }
+        if path.ends_with("/config/configreferences/appsettings") {
+            let broken = self.faults.contains(&Fault::Unresolved) && path.contains("/slots/");
+            let status = if broken { "SecretNotFound" } else { "Resolved" };
+            return json(
+                200,
+                &json!({ "value": [{ "name": "DATABASE_URL", "properties": { "status": status } }] }),
+            );
+        }
+        if path.ends_with("/secrets") && path.contains("/Microsoft.KeyVault/") {
+            let manifest = lazuli_standard::Manifest::parse(&self.manifest, "lazuli.yaml");
+            let blueprint = lazuli_standard::Blueprint::new(
+                &manifest.expect("a manifest"),
+                lazuli_standard::Environment::Prod,
+            );
+            let expired = self.faults.contains(&Fault::Expired);
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let now = now.expect("after 1970").as_secs();
+            let exp = if expired { now - 3 * 86_400 } else { now + 86_400 };
+            let secrets: Vec<Value> = blueprint
+                .secrets
+                .iter()
+                .map(|secret| {
+                    let attributes =
+                        json!({ "enabled": true, "created": now - 86_400, "exp": exp });
+                    json!({ "name": secret.name, "properties": { "attributes": attributes } })
+                })
+                .collect();
+            return json(200, &json!({ "value": secrets }));
+        }
         if let Some(number) = path.strip_prefix("/operations/") {
             let number: usize = number.parse().expect("our own number");
             return if self.swap.is_some_and(|(_, current, _)| current == number) {
@@ -290,6 +510,69 @@ impl State {
         json(200, &json!({ "properties": { "state": "Running", "inProgressOperationId": busy } }))
     }
 
+    /// The environment's lock, as Azure's private DNS does it: conditions and etags.
+    fn record_set(&mut self, method: &Method, condition: &str, body: &[u8]) -> Response<Body> {
+        let current = self.lease.as_ref().map(|set| set["etag"].as_str().unwrap_or("").to_owned());
+        let fits = match condition.split_once('=') {
+            Some(("if-none-match", _)) => current.is_none(),
+            Some(("if-match", etag)) => etag == "*" || current.as_deref() == Some(etag),
+            _ => true,
+        };
+        if *method == Method::GET {
+            return match &self.lease {
+                Some(set) => json(200, set),
+                None => json(404, &json!({ "code": "NotFound", "message": "no such record" })),
+            };
+        }
+        if !fits {
+            let message = json!({ "code": "PreconditionFailed", "message": "another etag" });
+            return json(412, &message);
+        }
+        if *method == Method::DELETE {
+            self.lease = None;
+            return with(200, &[]);
+        }
+        self.etags += 1;
+        let mut set: Value = serde_json::from_slice(body).expect("JSON");
+        set["etag"] = json!(format!("e{}", self.etags));
+        self.lease = Some(set.clone());
+        json(if current.is_some() { 200 } else { 201 }, &set)
+    }
+
+    /// Steady traffic of 100 requests a second, as the platform counts it.
+    fn metrics(&mut self, path: &str) -> Response<Body> {
+        let staging = path.contains("/slots/");
+        let since = match (staging, self.switched) {
+            (false, Some(switched)) => switched.elapsed(),
+            _ => self.started.get_or_insert_with(Instant::now).elapsed() + Duration::from_secs(9),
+        };
+        let new = !staging && self.switched.is_some() && self.history.len() > 1;
+        let quiet = self.faults.contains(&Fault::NoTraffic) || staging && self.ramp == 0;
+        let requests = if quiet { 0.0 } else { (since.as_secs_f64() * 100.0).floor() };
+        let failing = new && self.faults.contains(&Fault::Failing)
+            || staging && self.faults.contains(&Fault::CanaryFails);
+        let failed = if failing { (requests / 10.0).floor() } else { 0.0 };
+        let slow = new && self.faults.contains(&Fault::Slow);
+        let mean = if slow { 0.5 } else { 0.05 };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let minute = now.expect("after 1970").as_secs() / 60 * 60;
+        let at = jiff::Timestamp::from_second(minute.cast_signed()).expect("a time").to_string();
+        let metric = |name: &str, field: &str, value: f64| {
+            json!({
+                "name": { "value": name },
+                "timeseries": [{ "data": [{ "timeStamp": at, field: value }] }],
+            })
+        };
+        json(
+            200,
+            &json!({ "value": [
+            metric("Requests", "total", requests),
+            metric("Http5xx", "total", failed),
+            metric("HttpResponseTime", "average", mean),
+        ] }),
+        )
+    }
+
     fn scm(
         &mut self,
         method: &Method,
@@ -315,7 +598,18 @@ impl State {
             }
             return with(202, &[("SCM-DEPLOYMENT-ID", &id)]);
         }
-        let active = self.active.get(site).cloned();
+        let stale = self.faults.contains(&Fault::Stale)
+            && self.switched.is_some_and(|at| at.elapsed() < Duration::from_millis(700));
+        let active = match site {
+            PRODUCTION if stale => self.before.0.clone(),
+            STAGING if stale => self.before.1.clone(),
+            _ => self.active.get(site).cloned(),
+        };
+        let site = match site {
+            PRODUCTION if stale => STAGING,
+            STAGING if stale => PRODUCTION,
+            site => site,
+        };
         let own = self.deployments.get(site).cloned().unwrap_or_default();
         let describe = |(id, built): &(String, bool)| {
             json!({
@@ -342,8 +636,11 @@ impl State {
                 "staging" => Fault::MigrateStaging,
                 _ => Fault::MigrateProduction,
             };
-            let fails = self.faults.contains(&fault);
-            if !fails {
+            if database == "trial" {
+                self.trials += 1;
+            }
+            let fails = self.faults.contains(&fault) && database != "trial";
+            if !fails && database != "trial" {
                 self.migrated.push(database.clone());
             }
             self.jobs.push((database, !fails));
@@ -362,6 +659,28 @@ impl State {
         }
         if let Some(run) = path.strip_prefix("/output/") {
             let job = run.parse::<usize>().ok().and_then(|run| self.jobs.get(run - 1));
+            if job.is_some_and(|(database, _)| database == "trial") {
+                let ms = if self.faults.contains(&Fault::LongLock) { 9000 } else { 12 };
+                let gone: &[&str] = if self.faults.contains(&Fault::ColumnGone) {
+                    &["column notes.summary"]
+                } else {
+                    &[]
+                };
+                let bad = self.faults.contains(&Fault::MigrateStaging);
+                let report = json!({
+                    "bytes": 8_000_000,
+                    "first": {
+                        "status": i32::from(bad), "ms": 40,
+                        "output": ["relation \"no_such_table\" does not exist"],
+                    },
+                    "second": { "status": 0, "changed": false }, "gone": gone,
+                    "locks": [{ "relation": "notes", "mode": "AccessExclusiveLock", "ms": ms }],
+                });
+                let mut response = with(200, &[("Content-Type", "text/plain")]);
+                *response.body_mut() =
+                    full(format!("[11/22/2026 21:00:00 > 1: INFO] LAZULI-TRIAL {report}\n"));
+                return response;
+            }
             return text(
                 200,
                 if job.is_some_and(|(_, good)| *good) {
@@ -387,7 +706,12 @@ impl State {
     fn app(&mut self, site: &str, path: &str) -> Response<Body> {
         let Some(id) = self.active.get(site) else { return text(503, "nothing is deployed") };
         let sick = self.sick.contains(id) && self.faults.contains(&Fault::Health)
-            || site == PRODUCTION && self.faults.contains(&Fault::Production);
+            || site == PRODUCTION && self.faults.contains(&Fault::Production)
+            || site == PRODUCTION
+                && path == "/health/ready"
+                && self.faults.contains(&Fault::Unready)
+                && self.history.len() > 1
+                && self.switched.is_some_and(|at| at.elapsed() > Duration::from_millis(300));
         if sick {
             return text(500, "Internal Server Error");
         }
@@ -416,10 +740,20 @@ impl Service for Hosts {
                 .to_owned();
             let body =
                 body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            let (path, query) =
-                (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
+            let path = head.uri.path().to_owned();
+            let query = head.uri.query().unwrap_or_default().to_owned();
+            // A condition is as good as a parameter to whoever answers.
+            let header = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
+            let condition = header("if-none-match")
+                .map(|value| format!("if-none-match={value}"))
+                .or_else(|| header("if-match").map(|value| format!("if-match={value}")));
+            let query = condition.unwrap_or(query);
             let (cut, answer) = {
                 let mut state = self.state.lock().expect("not poisoned");
+                if state.gone {
+                    drop(state);
+                    return broken();
+                }
                 let number = state.requests;
                 state.requests += 1;
                 state.seen.push(format!("{number} {} {host}{path}", head.method));
@@ -447,6 +781,15 @@ fn with(status: u16, headers: &[(&str, &str)]) -> Response<Body> {
         response.headers_mut().insert(name, value.parse().expect("a value"));
     }
     response
+}
+
+/// An answer that breaks off: the connection is gone, and nobody knows what was done.
+fn broken() -> Response<Body> {
+    let gone = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let stream = futures_util::stream::once(async move {
+        Err::<hyper::body::Frame<bytes::Bytes>, lazuli_gateway::BoxError>(gone().into())
+    });
+    Response::new(http_body_util::StreamBody::new(stream).boxed_unsync())
 }
 
 fn json(status: u16, value: &Value) -> Response<Body> {

@@ -93,6 +93,10 @@ pub(super) const ROOT: &[Field] = &[
         optional("pipelines", "What the Azure DevOps pipelines cannot know by themselves."),
         &["pipeline", "azure-devops", "ci"],
     ),
+    or(
+        optional("release", "What a release demands before anything moves."),
+        &["gates", "deploy", "deployment"],
+    ),
 ];
 
 /// `backend`.
@@ -229,6 +233,27 @@ pub(super) const SMOKE: &[Field] = &[
     or(required("path", "Path and query, beginning with /."), &["url", "route"]),
     or(optional("status", "The status that must come back. Default 200."), &["code", "expect"]),
     or(optional("json", "Members that the JSON answer must hold."), &["body"]),
+    or(optional("method", "The request's method. Default GET."), &["verb"]),
+    or(
+        optional("within-ms", "How long the answer may take, in milliseconds."),
+        &["within", "timeout", "latency"],
+    ),
+    or(
+        optional("websocket", "Whether to open a WebSocket instead; 101 must come back."),
+        &["ws", "websockets"],
+    ),
+];
+
+/// `release`.
+pub(super) const RELEASE: &[Field] = &[
+    or(
+        optional("tests", "The command that runs the app's own tests, in the project's directory."),
+        &["test", "command"],
+    ),
+    or(
+        optional("junit", "A JUnit file that says how the tests ran, for example by the pipeline."),
+        &["results", "report"],
+    ),
 ];
 
 /// `package`.
@@ -249,4 +274,5 @@ pub(super) const PLACES: &[(&str, &[Field])] = &[
     ("alerts", ALERTS),
     ("budget", BUDGET),
     ("pipelines", PIPELINES),
+    ("release", RELEASE),
 ];

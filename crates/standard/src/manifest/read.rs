@@ -10,7 +10,7 @@ use super::report::Problem;
 use super::tree::{self, Entry, Kind, Node, Scalar, resolve};
 use super::{
     Alerts, Backend, Budget, Cache, Database, Frontend, Hosting, Manifest, OpenAi, Package,
-    Pipelines, Process, Receiver, Secret, SmokeCheck, rules,
+    Pipelines, Process, Receiver, ReleaseRules, Secret, SmokeCheck, rules,
 };
 use crate::data::{compute, cost};
 use crate::environment::Environment;
@@ -65,6 +65,7 @@ impl Reader {
         let alerts = map.get("alerts").and_then(|e| self.alerts(&e.value)).unwrap_or_default();
         let budget = self.budget(&map);
         let pipelines = self.pipelines(&map, app.as_deref().unwrap_or_default());
+        let release = self.release(&map);
         Some(Manifest {
             app: app?,
             location: location?,
@@ -83,6 +84,7 @@ impl Reader {
             alerts,
             budget,
             pipelines,
+            release,
         })
     }
 
@@ -317,12 +319,42 @@ impl Reader {
                 self.expected(&e.value, "json", "names and values");
                 None
             });
+            let method = self.text(&map, "method", rules::method);
+            let within = map.get("within-ms");
+            let within = within.and_then(|e| self.integer(&e.value, "within-ms", 1, 230_000));
+            let websocket = map
+                .get("websocket")
+                .and_then(|e| self.truth(&e.value, "websocket"))
+                .unwrap_or(false);
+            if websocket && let Some(entry) = map.get("method").or(map.get("json")) {
+                let title = format!("`{}` does not go with `websocket`", entry.key);
+                let label = "a WebSocket is opened with GET, and answers with no JSON";
+                self.problem(Problem::new(entry.key_span.clone(), title).label(label));
+            }
             if let Some(path) = path {
-                let status = status.map_or(200, |s| u16::try_from(s).unwrap_or(200));
-                checks.push(SmokeCheck { path, status, json });
+                let usual = if websocket { 101 } else { 200 };
+                checks.push(SmokeCheck {
+                    method: method.unwrap_or_else(|| "GET".to_owned()),
+                    path,
+                    status: status.map_or(usual, |s| u16::try_from(s).unwrap_or(usual)),
+                    within_ms: within.and_then(|ms| u32::try_from(ms).ok()),
+                    websocket,
+                    json,
+                });
             }
         }
         checks
+    }
+
+    fn release(&mut self, map: &Map<'_>) -> ReleaseRules {
+        let Some(entry) = map.get("release") else { return ReleaseRules::default() };
+        let Some(map) = self.mapping(&entry.value, "release", fields::RELEASE) else {
+            return ReleaseRules::default();
+        };
+        ReleaseRules {
+            tests: self.text(&map, "tests", rules::command),
+            junit: self.text(&map, "junit", rules::relative),
+        }
     }
 
     fn exclude(&mut self, map: &Map<'_>) -> Vec<String> {

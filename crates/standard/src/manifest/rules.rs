@@ -346,6 +346,23 @@ pub(super) fn label(name: &str) -> Option<String> {
     (!fits).then(|| "letters, digits, spaces, `.`, `_`, `-` and brackets only".to_owned())
 }
 
+/// Methods of a smoke check.
+pub(super) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// What is wrong with a method.
+pub(super) fn method(method: &str) -> Option<String> {
+    (!METHODS.contains(&method)).then(|| format!("expected one of {}", METHODS.join(", ")))
+}
+
+/// What is wrong with a path below the project's directory.
+pub(super) fn relative(path: &str) -> Option<String> {
+    if path.len() > 1024 || path.chars().any(char::is_control) {
+        return Some("it is no path".to_owned());
+    }
+    (path.starts_with('/') || path.split('/').any(|part| part == ".."))
+        .then(|| "it must lie below the project's directory".to_owned())
+}
+
 /// What is wrong with a setting's name. App Service on Linux takes letters, digits and underscores.
 pub(super) fn setting(name: &str) -> Option<String> {
     let fits = !name.is_empty()

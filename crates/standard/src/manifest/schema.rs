@@ -55,6 +55,9 @@ pub fn schema() -> Value {
                 "status" => {
                     json!({"type": "integer", "minimum": 100, "maximum": 599, "default": 200})
                 }
+                "method" => json!({"enum": rules::METHODS, "default": "GET"}),
+                "within-ms" => json!({"type": "integer", "minimum": 1, "maximum": 230_000}),
+                "websocket" => json!({"type": "boolean", "default": false}),
                 _ => json!({"type": "object"}),
             }),
         }),
@@ -82,6 +85,7 @@ pub fn schema() -> Value {
             |_| json!({"type": "integer", "minimum": 1, "maximum": 1_000_000}),
         ),
         "pipelines" => object(fields::PIPELINES, |_| label()),
+        "release" => object(fields::RELEASE, |_| command.clone()),
         _ => object(fields::PACKAGE, |_| json!({"type": "array", "items": {"type": "string"}})),
     });
     let mut schema = Map::new();
