@@ -8,7 +8,7 @@ use std::fmt::Display;
 use http::Method;
 use serde_json::Value;
 
-use crate::client::{Client, Condition, MANAGEMENT_SCOPE, Request};
+use crate::client::{Answer, Client, Condition, MANAGEMENT_SCOPE, Request};
 use crate::{Error, operation};
 
 /// Pages of one list; a guard against a `nextLink` that leads in a circle.
@@ -54,7 +54,21 @@ impl Client {
     ) -> Result<Value, Error> {
         let mut request = self.arm(Method::PUT, path, api_version).json(body);
         request.condition = Some(condition.header());
-        self.send(&request).await?.json()
+        tagged(&self.send(&request).await?)
+    }
+
+    /// Reads a resource that may not be there, with its `etag`, which some services give in the body and
+    /// some in a header.
+    pub async fn find_tagged(
+        &self,
+        path: impl Display,
+        api_version: &str,
+    ) -> Result<Option<Value>, Error> {
+        match self.send(&self.arm(Method::GET, path, api_version)).await {
+            Ok(answer) => tagged(&answer).map(Some),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes a resource if a condition holds. One that is not there is fine.
@@ -175,4 +189,15 @@ impl Client {
             what: format!("it points to another host: {}", address.split('?').next().unwrap_or("")),
         })
     }
+}
+
+/// A resource with its `etag`.
+fn tagged(answer: &Answer) -> Result<Value, Error> {
+    let mut value = answer.json()?;
+    if value.get("etag").and_then(Value::as_str).is_none()
+        && let (Some(etag), Some(resource)) = (answer.header("etag"), value.as_object_mut())
+    {
+        resource.insert("etag".to_owned(), etag.into());
+    }
+    Ok(value)
 }

@@ -140,7 +140,7 @@ pub(crate) enum Command {
     Init(commands::init::Args),
     /// Create or update the Azure resources the manifest asks for
     Provision(commands::provision::Args),
-    /// Release this directory: staging slot, migrations, checks, swap, verification
+    /// Release this directory: gates, staging slot, migrations, checks, swap, watch
     Deploy(commands::deploy::Args),
     /// Exchange the staging slot and production, without a new deployment
     Swap(commands::swap::Args),

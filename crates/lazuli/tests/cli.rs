@@ -104,7 +104,17 @@ impl Fixture {
     }
 
     fn lazuli_in(&self, cwd: &Path, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_lazuli"))
+        self.command(cwd, arguments).output().expect("the binary runs")
+    }
+
+    fn lazuli_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        let mut command = self.command(&self.project(), arguments);
+        command.envs(environment.iter().copied()).output().expect("the binary runs")
+    }
+
+    fn command(&self, cwd: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lazuli"));
+        command
             .args(arguments)
             .current_dir(cwd)
             .env_clear()
@@ -115,9 +125,8 @@ impl Fixture {
             .env("TZ", "UTC")
             .env("LAZULI_WATCH", "0")
             // A person's own Git settings must not matter.
-            .env("GIT_CEILING_DIRECTORIES", self.dir.path())
-            .output()
-            .expect("the binary runs")
+            .env("GIT_CEILING_DIRECTORIES", self.dir.path());
+        command
     }
 }
 
@@ -174,7 +183,7 @@ Usage: lazuli [OPTIONS] <COMMAND>
 Commands:
   up           Start the region, provision and make the first release: the one command to begin with
   provision    Create or update the Azure resources the manifest asks for
-  deploy       Release this directory: staging slot, migrations, checks, swap, verification
+  deploy       Release this directory: gates, staging slot, migrations, checks, swap, watch
   swap         Exchange the staging slot and production, without a new deployment
   rollback     Put the previous version back into production
   releases     List the releases, or tell the story of one
@@ -224,7 +233,7 @@ before production was touched, 7 production affected, 8 locked, 9 nothing to rol
     assert_seen!(fixture.lazuli(&["deploy", "-h"]), @r#"
 exit code: 0
 ----- stdout -----
-Release this directory: staging slot, migrations, checks, swap, verification
+Release this directory: gates, staging slot, migrations, checks, swap, watch
 
 Usage: lazuli deploy [OPTIONS]
 
@@ -282,22 +291,67 @@ help: or do everything at once: lazuli up PATH
 }
 
 #[test]
-fn azure_is_refused_before_anything_is_sent() {
+fn without_a_subscription_nothing_is_sent_to_azure() {
     let fixture = Fixture::with_platform();
-    for command in ["up", "provision", "deploy", "swap", "rollback", "status", "logs"] {
+    for command in ["provision", "deploy", "swap", "rollback", "status", "logs"] {
         let output = fixture.lazuli(&[command, "--target", "azure"]);
         assert_eq!(output.status.code(), Some(4), "{command}: {}", seen(&output));
     }
+    let output = fixture.lazuli(&["up", "--target", "azure"]);
+    assert_eq!(output.status.code(), Some(2), "{}", seen(&output));
     assert_eq!(fixture.platform().seen(), "", "something was sent");
     assert_seen!(fixture.lazuli(&["deploy", "--target", "azure"]), @r#"
 exit code: 4
 ----- stderr -----
-error: there is no Azure credential to use with --target azure
-  because this version of lazuli signs in to local regions only
+error: AZURE_SUBSCRIPTION_ID is not set
 
-help: rehearse the release: drop --target azure
-help: the Azure CLI's, managed and workload identities come with the release process's next step
+help: name it: export AZURE_SUBSCRIPTION_ID=$(az account show --query id -o tsv)
 "#);
+}
+
+/// The same binary, the same scenarios; endpoint and credential differ, and nothing else does.
+#[test]
+fn the_same_release_goes_to_azure() {
+    let fixture = Fixture::with_platform();
+    let ca = fixture.region().join("ca.pem");
+    let proxy = &fixture.platform().proxy;
+    let environment = [
+        ("HTTPS_PROXY", proxy.as_str()),
+        ("SSL_CERT_FILE", ca.to_str().expect("a path")),
+        ("AZURE_SUBSCRIPTION_ID", "00000000-0000-0000-0000-000000000000"),
+        ("AZURE_TENANT_ID", "tenant"),
+        ("AZURE_CLIENT_ID", "client"),
+        ("AZURE_CLIENT_SECRET", "hunter2"),
+    ];
+    let azure = |arguments: &[&str]| {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--target", "azure"]);
+        fixture.lazuli_with(&arguments, &environment)
+    };
+    fixture.platform().fault(Fault::Throttled);
+    fixture.platform().fault(Fault::Stale);
+    let released = azure(&["deploy"]);
+    assert_eq!(released.status.code(), Some(0), "{}", seen(&released));
+    fixture.version(2);
+    fixture.platform().fault(Fault::TokenExpired);
+    let released = azure(&["deploy"]);
+    assert_eq!(released.status.code(), Some(0), "{}", seen(&released));
+    let text = seen(&released);
+    assert!(
+        !text.contains("in a browser") && text.contains("https://notes.azurewebsites.net"),
+        "{text}"
+    );
+    fixture.platform().fault(Fault::Unready);
+    fixture.version(3);
+    let undone = azure(&["deploy", "--watch", "60s"]);
+    assert_eq!(undone.status.code(), Some(7), "{}", seen(&undone));
+    fixture.platform().heal();
+    let back = azure(&["rollback"]);
+    assert_eq!(back.status.code(), Some(0), "{}", seen(&back));
+    let story = seen(&azure(&["releases", "show", "1"]));
+    assert!(story.contains("to prod (azure)"), "{story}");
+    let all = format!("{}{}", seen(&released), seen(&undone));
+    assert!(!all.contains("hunter2"), "a secret is shown");
 }
 
 #[test]
@@ -365,8 +419,10 @@ Done: release 1 of notes is in prod: package [SHORT] ([TIME])
   production  https://notes.azurewebsites.net  in a browser: http://notes.localhost:[PORT]
   staging     https://notes-staging.azurewebsites.net  in a browser: http://notes-staging.localhost:[PORT]
 ----- stderr -----
-✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 6 files, [SIZE], [SHORT] ([TIME])
+✓ Gates: 3 passed, 4 not checked ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000001 ([TIME])
+✓ Migrations on a copy of the staging database: [TIME] on 8.0 MB, longest lock [TIME]; a no-op the second time ([TIME])
 ✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
 ✓ Readiness of notes-staging.azurewebsites.net: /health/ready answers in [TIME] ([TIME])
@@ -380,7 +436,7 @@ Done: release 1 of notes is in prod: package [SHORT] ([TIME])
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 0
 ----- stderr -----
-✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 6 files, [SIZE], [SHORT] ([TIME])
   production already runs this very package, since release 1: nothing to release (--force releases it again)
 "#);
     fixture.version(2);
@@ -402,7 +458,7 @@ Done: notes in prod is back at package [SHORT] ([TIME])
     assert_seen!(fixture.lazuli(&["rollback"]), @r#"
 exit code: 9
 ----- stderr -----
-error: there is nothing to roll back to: release 3 was itself a rollback, and rolling it back would bring back what it was to be rid of
+error: there is nothing to roll back to: release 3 was itself a rollback to release 1, and rolling it back would bring back what it was to be rid of; if that is wanted, name the release: --to NUMBER
 
 help: what was released: lazuli releases
 help: to exchange the slots as they are: lazuli swap
@@ -420,7 +476,7 @@ exit code: 0
 ----- stdout -----
 Release 3: rollback of notes to prod (local), by [USER] on [HOST], [DATE], lazuli [VERSION]
   back to the version of release 1
-  package  [DIGEST] ([SIZE], 5 files)
+  package  [DIGEST] ([SIZE], 6 files)
   before   production d000000004, staging d000000001
   [CLOCK] deploy: deployment d000000001
   [CLOCK] swap begins
@@ -449,7 +505,8 @@ fn a_failing_step_says_what_why_and_what_now() {
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 6
 ----- stderr -----
-✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 6 files, [SIZE], [SHORT] ([TIME])
+✓ Gates: 5 passed, 2 not checked ([TIME])
 ✗ Deploy to notes-staging.azurewebsites.net: notes-staging.azurewebsites.net did not start: the container exited ([TIME])
 error: release 2 failed at step `deploy`
   because notes-staging.azurewebsites.net did not start: the container exited
@@ -469,8 +526,10 @@ help: the story of this release: lazuli releases show 2
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 6
 ----- stderr -----
-✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 6 files, [SIZE], [SHORT] ([TIME])
+✓ Gates: 5 passed, 2 not checked ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000005 ([TIME])
+✓ Migrations on a copy of the staging database: [TIME] on 8.0 MB, longest lock [TIME]; a no-op the second time ([TIME])
 ✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
 ✓ Readiness of notes-staging.azurewebsites.net: /health/ready answers in [TIME] ([TIME])
@@ -479,7 +538,7 @@ exit code: 6
 error: release 3 failed at step `migrate-production`
   because the job `migrate production` on notes-staging.azurewebsites.net: Failed
 
-  last lines of the job's output (run 4):
+  last lines of the job's output (run 6):
   │ relation "no_such_table" does not exist
 
   Production was not touched: it serves what it served.
@@ -493,8 +552,10 @@ help: the story of this release: lazuli releases show 3
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 7
 ----- stderr -----
-✓ Package: 5 files, [SIZE], [SHORT] ([TIME])
+✓ Package: 6 files, [SIZE], [SHORT] ([TIME])
+✓ Gates: 5 passed, 2 not checked ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000006 ([TIME])
+✓ Migrations on a copy of the staging database: [TIME] on 8.0 MB, longest lock [TIME]; a no-op the second time ([TIME])
 ✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
 ✓ Readiness of notes-staging.azurewebsites.net: /health/ready answers in [TIME] ([TIME])
@@ -547,18 +608,19 @@ fn a_killed_release_is_refused_resumed_and_told() {
     let fixture = Fixture::with_platform();
     assert_eq!(fixture.lazuli(&["deploy"]).status.code(), Some(0));
     fixture.version(2);
-    // The 20th request is after the swap was asked for.
-    fixture.platform().cut_at(Some(platform::Cut { at: 20, after: true }));
+    // After the swap was asked for.
+    fixture.platform().cut_on(Some("/operations/"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_lazuli"))
         .args(["deploy", "--quiet"])
         .current_dir(fixture.project())
         .env("XDG_STATE_HOME", fixture.dir.path().join("state"))
+        .env("LAZULI_WATCH", "0")
         .spawn()
         .expect("the binary runs");
     fixture.runtime.block_on(fixture.platform().cut.notified());
     child.kill().expect("killed");
     child.wait().expect("reaped");
-    fixture.platform().cut_at(None);
+    fixture.platform().cut_on(None);
     assert_seen!(fixture.lazuli(&["deploy"]), @r#"
 exit code: 8
 ----- stderr -----

@@ -252,6 +252,19 @@ impl Cloud {
         }
     }
 
+    /// Waits until a place is seen to hold a deployment: right after a swap, Azure's answers need not
+    /// agree with it yet. What it holds in the end.
+    pub async fn holds(&self, place: Place, id: &str) -> Result<Option<String>, Error> {
+        let began = Instant::now();
+        loop {
+            let active = self.active(place).await?;
+            if active.as_deref() == Some(id) || began.elapsed() > self.patience {
+                return Ok(active);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// What is deployed where, asked all at once.
     pub async fn deployed(&self) -> Result<Deployed, Error> {
         let (production, staging, worker, scheduler) = tokio::try_join!(

@@ -117,7 +117,7 @@ impl Place {
 
     /// Who holds the environment, dead or alive.
     pub async fn holder(&self) -> Result<Option<Lessee>, Error> {
-        Ok(self.client.find(&self.id, API).await?.as_ref().and_then(Lessee::read))
+        Ok(self.client.find_tagged(&self.id, API).await?.as_ref().and_then(Lessee::read))
     }
 
     /// Takes the environment. The second value is the holder it was taken from.
@@ -136,7 +136,7 @@ impl Place {
                 Err(error) if error.is_precondition_failed() => {}
                 Err(error) => return Err(error.into()),
             }
-            let Some(set) = self.client.find(&self.id, API).await? else {
+            let Some(set) = self.client.find_tagged(&self.id, API).await? else {
                 condition = Condition::Absent;
                 continue;
             };
@@ -232,7 +232,7 @@ impl Shared {
             }
             Err(error) if error.is_precondition_failed() => {
                 // An answer that was lost leaves our own words under another etag.
-                let ours = match self.place.client.find(&self.place.id, API).await {
+                let ours = match self.place.client.find_tagged(&self.place.id, API).await {
                     Ok(Some(set)) => Lessee::read(&set).filter(|lessee| {
                         lessee.holder.pid == me.0.pid
                             && lessee.holder.started == me.0.started

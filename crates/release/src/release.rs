@@ -37,7 +37,7 @@ use crate::journal::{
     self, Began, Deployed, Entry, Journal, JournalError, Journals, Kind, Outcome, Step, Story,
 };
 use crate::lease::{self, Claim, Lease, LeaseError};
-use crate::lock::{Lock, LockError, host, user};
+use crate::lock::{Lock, LockError, WATCHING, host, user};
 use crate::metrics::{Served, minute};
 use crate::notify::{News, Notifier, What};
 use crate::package::{Package, PackageError, Packages};
@@ -242,7 +242,8 @@ impl Release<'_> {
         }
         let (lock, from) = Lock::acquire(self.journals().dir(), purpose, over_watch)?;
         if let Some(from) = from {
-            self.reporter.note(format!("took over the lock of {from}, which is gone"));
+            let why = if from.purpose.ends_with(WATCHING) { "only watched" } else { "is gone" };
+            self.reporter.note(format!("took over the lock of {from}, which {why}"));
         }
         let mut lease = None;
         if let Some(zone) = self.cloud.zone() {
@@ -1557,7 +1558,7 @@ impl<'a> Run<'a> {
     async fn verify(&mut self, line: &event::Step) -> Result<Done, Fault> {
         let (cloud, manifest) = (self.cloud(), self.release.manifest);
         if let Some(ours) = self.ours() {
-            let active = cloud.active(Place::Production).await?;
+            let active = cloud.holds(Place::Production, &ours).await?;
             if active.as_deref() != Some(ours.as_str()) {
                 let has = active.map_or_else(|| "nothing".to_owned(), |id| short(&id).to_owned());
                 return Err(Fault::Trouble(Trouble {
@@ -1611,6 +1612,14 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             (Ok(()), None) => {
+                // An operation that succeeded has switched, whatever is said of it yet.
+                if operation.is_some()
+                    && let Some(ours) = self.ours()
+                    && let Err(error) = self.cloud().holds(Place::Production, &ours).await
+                {
+                    step.fail(&error);
+                    return Err(ReleaseError::Platform(error));
+                }
                 step.done("nothing is under way any more");
                 Ok(())
             }
@@ -1693,8 +1702,13 @@ impl<'a> Run<'a> {
         // Nobody looks any more: what happens now is the answer.
         self.watcher = None;
         self.end_canary().await?;
-        let now = cloud.deployed().await?;
         let ours = self.ours();
+        if journal::is_done(self.journal.records(), Step::Swap)
+            && let Some(ours) = &ours
+        {
+            cloud.holds(Place::Production, ours).await?;
+        }
+        let now = cloud.deployed().await?;
         let mut touched = false;
         // A rollback that goes wrong is not undone by bringing back what it was to be rid of.
         if self.kind == Kind::Rollback {

@@ -144,9 +144,7 @@ pub(super) fn rollback(subject: &Subject<'_>) -> Answer {
         "packageKept": subject.serving.is_some(),
     });
     match (&subject.found.production, subject.released) {
-        (None, _) => {
-            Answer::new(Verdict::Warned, "the first release has nothing to go back to", evidence)
-        }
+        (None, _) => Answer::not_checked("the first release has nothing to go back to"),
         (Some(_), None) => Answer::new(
             Verdict::Warned,
             "what production runs was not released from here: swapping back works, its package is not kept",

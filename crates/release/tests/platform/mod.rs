@@ -19,6 +19,7 @@ use lazuli_azure::{Client, Connection, Credential, Endpoints, RetryPolicy, Secre
 use lazuli_gateway::{
     Authority, Body, Dialer, Gateway, Options, Peer, Service, Table, Target, empty, full,
 };
+use lazuli_release::provision::{Action, SettingValue, Tenancy, plan};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -141,8 +142,12 @@ struct State {
     pub(crate) trials: usize,
     started: Option<Instant>,
     cut: Option<Cut>,
-    /// The project's manifest, for what its blueprint says is there.
-    manifest: String,
+    /// The command is cut off at the first request whose path holds this.
+    cut_on: Option<&'static str>,
+    /// What the manifest's blueprint says is there, by resource ID in lower case.
+    resources: BTreeMap<String, Value>,
+    /// The names of its secrets.
+    secrets: Vec<String>,
     /// Requests, for a test that fails.
     seen: Vec<String>,
     /// What production held, whenever it changed.
@@ -184,7 +189,8 @@ impl Platform {
         let roots = authority.ca_pem().to_owned();
         let options = Options { reactors: 1, ..Options::default() };
         let gateway = Gateway::new(authority, Arc::new(Nowhere), options).expect("a gateway");
-        let state = State { manifest: manifest.to_owned(), ..State::default() };
+        let (resources, secrets) = provisioned(manifest);
+        let state = State { resources, secrets, ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let cut = Arc::new(Notify::new());
         let hosts = Arc::new(Hosts { state: state.clone(), cut: cut.clone() });
@@ -229,6 +235,11 @@ impl Platform {
         let mut state = self.lock();
         state.requests = 0;
         state.cut = cut;
+    }
+
+    /// Cuts the next command off at a path, after what is asked there was done.
+    pub(crate) fn cut_on(&self, part: Option<&'static str>) {
+        self.lock().cut_on = part;
     }
 
     /// What was sent to where something is active now, as a hash.
@@ -358,7 +369,13 @@ impl State {
     ) -> Response<Body> {
         self.tick();
         if host == "login.microsoftonline.com" {
-            return json(200, &json!({ "access_token": "token", "expires_in": 3600 }));
+            return json(
+                200,
+                &json!({
+                    "token_type": "Bearer", "access_token": "token", "expires_in": 3600,
+                    "ext_expires_in": 3600,
+                }),
+            );
         }
         if host == "management.azure.com" {
             if self.faults.contains(&Fault::Throttled)
@@ -403,32 +420,26 @@ impl State {
         if path.contains("/providers/Microsoft.Insights/metrics") {
             return self.metrics(path);
         }
+        // What provisioning made, as the blueprint has it.
+        let id = path.trim_end_matches("/list").to_ascii_lowercase();
+        let resource = self.resources.get(&id).cloned();
+        if path.ends_with("/config/appsettings/list") {
+            return json(200, &resource.unwrap_or_default());
+        }
         if path.ends_with("/config/web") {
+            let site = id.trim_end_matches("/config/web");
+            let config =
+                self.resources.get(site).map(|site| site["properties"]["siteConfig"].clone());
             if *method == Method::PATCH {
                 let body: Value = serde_json::from_slice(body).unwrap_or_default();
                 let rule = "/properties/experiments/rampUpRules/0/reroutePercentage";
                 self.ramp = body.pointer(rule).and_then(Value::as_u64).unwrap_or(0);
             }
-            return json(200, &json!({ "properties": {} }));
+            return json(200, &json!({ "properties": config }));
         }
         if path.ends_with("/applySlotConfig") || path.ends_with("/resetSlotConfig") {
             self.preview = path.ends_with("/applySlotConfig");
             return json(200, &json!({}));
-        }
-        if path.ends_with("/config/appsettings/list") {
-            let manifest = lazuli_standard::Manifest::parse(&self.manifest, "lazuli.yaml");
-            let blueprint = lazuli_standard::Blueprint::new(
-                &manifest.expect("a manifest"),
-                lazuli_standard::Environment::Prod,
-            );
-            let site = blueprint.backend();
-            let settings = match site.staging().filter(|_| path.contains("/slots/")) {
-                Some(slot) => &slot.settings,
-                None => &site.settings,
-            };
-            let settings: serde_json::Map<String, Value> =
-                settings.keys().map(|name| (name.clone(), json!("x"))).collect();
-            return json(200, &json!({ "properties": settings }));
         }
         if path.ends_with("/config/configreferences/appsettings") {
             let broken = self.faults.contains(&Fault::Unresolved) && path.contains("/slots/");
@@ -439,11 +450,6 @@ impl State {
             );
         }
         if path.ends_with("/secrets") && path.contains("/Microsoft.KeyVault/") {
-            let manifest = lazuli_standard::Manifest::parse(&self.manifest, "lazuli.yaml");
-            let blueprint = lazuli_standard::Blueprint::new(
-                &manifest.expect("a manifest"),
-                lazuli_standard::Environment::Prod,
-            );
             let expired = self.faults.contains(&Fault::Expired);
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             let now = now.expect("after 1970").as_secs();
@@ -507,7 +513,12 @@ impl State {
             return json(200, &json!({ "properties": { "state": state } }));
         }
         let busy = self.swap.map(|(_, number, _)| number.to_string());
-        json(200, &json!({ "properties": { "state": "Running", "inProgressOperationId": busy } }))
+        let mut resource = resource.unwrap_or_else(|| json!({ "properties": {} }));
+        if path.contains("/Microsoft.Web/sites/") {
+            resource["properties"]["state"] = json!("Running");
+            resource["properties"]["inProgressOperationId"] = json!(busy);
+        }
+        json(200, &resource)
     }
 
     /// The environment's lock, as Azure's private DNS does it: conditions and etags.
@@ -757,7 +768,9 @@ impl Service for Hosts {
                 let number = state.requests;
                 state.requests += 1;
                 state.seen.push(format!("{number} {} {host}{path}", head.method));
-                let cut = state.cut.filter(|cut| cut.at == number);
+                let on = state.cut_on.filter(|part| path.contains(part));
+                let on = on.map(|_| Cut { at: number, after: true });
+                let cut = state.cut.filter(|cut| cut.at == number).or(on);
                 let answer = match cut {
                     Some(Cut { after: false, .. }) => None,
                     _ => Some(state.answer(&head.method, &host, &path, &query, &body)),
@@ -771,6 +784,41 @@ impl Service for Hosts {
             answer.unwrap_or_else(|| with(500, &[]))
         })
     }
+}
+
+/// Every resource of a manifest's production, as its provisioning would ask for it.
+fn provisioned(manifest: &str) -> (BTreeMap<String, Value>, Vec<String>) {
+    let manifest = lazuli_standard::Manifest::parse(manifest, "lazuli.yaml").expect("a manifest");
+    let blueprint = lazuli_standard::Blueprint::new(&manifest, lazuli_standard::Environment::Prod);
+    let tenancy = Tenancy {
+        subscription: "00000000-0000-0000-0000-000000000000".to_owned(),
+        tenant: "tenant".to_owned(),
+    };
+    let plan = plan(&blueprint, &tenancy).expect("a plan");
+    let shown = |action: Action| match action {
+        Action::Put { body, .. }
+        | Action::Site(body)
+        | Action::Vault(body)
+        | Action::Server(body) => body,
+        Action::Parameter(value) => json!({ "properties": { "value": value } }),
+        Action::Settings(settings) => {
+            let settings: serde_json::Map<String, Value> = settings
+                .into_iter()
+                .map(|(name, value)| match value {
+                    SettingValue::Text(text) => (name, json!(text)),
+                    SettingValue::InsightsOf(_) => (name, json!("InstrumentationKey=0")),
+                })
+                .collect();
+            json!({ "properties": settings })
+        }
+        _ => json!({ "properties": {} }),
+    };
+    let resources = plan
+        .steps
+        .into_iter()
+        .map(|step| (step.id.to_string().to_ascii_lowercase(), shown(step.action)))
+        .collect();
+    (resources, blueprint.secrets.into_iter().map(|secret| secret.name).collect())
 }
 
 fn with(status: u16, headers: &[(&str, &str)]) -> Response<Body> {
