@@ -70,6 +70,7 @@ struct Inner {
     http: reqwest::Client,
     connection: Connection,
     http1: std::sync::OnceLock<reqwest::Client>,
+    outside: std::sync::OnceLock<reqwest::Client>,
     credential: Credential,
     endpoints: Endpoints,
     retry: RetryPolicy,
@@ -166,6 +167,7 @@ impl Client {
             http,
             connection: connection.clone(),
             http1: std::sync::OnceLock::new(),
+            outside: std::sync::OnceLock::new(),
             credential,
             endpoints,
             retry,
@@ -206,6 +208,16 @@ impl Client {
         }
         let http = self.0.connection.http1()?;
         Ok(self.0.http1.get_or_init(|| http))
+    }
+
+    /// For hosts that are not Azure's (a chat, a provider of reviews): the system's roots are trusted,
+    /// whatever Azure is reached by. Made when first asked for.
+    pub fn outside(&self) -> Result<&reqwest::Client, Error> {
+        if let Some(http) = self.0.outside.get() {
+            return Ok(http);
+        }
+        let http = Connection { roots: None, ..self.0.connection.clone() }.http()?;
+        Ok(self.0.outside.get_or_init(|| http))
     }
 
     /// A token for a scope: from the cache while it is good.

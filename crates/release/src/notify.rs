@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use lazuli_azure::Secret;
+use lazuli_azure::{Client, Secret};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -95,7 +95,17 @@ impl Notifier {
     }
 
     /// Tells everybody, in the background: a release waits for no chat.
-    pub fn tell(&self, http: &reqwest::Client, news: &News) {
+    pub fn tell(&self, client: &Client, news: &News) {
+        if self.channels.is_empty() {
+            return;
+        }
+        let http = match client.outside() {
+            Ok(http) => http,
+            Err(error) => {
+                tracing::warn!(%error, "nobody can be told");
+                return;
+            }
+        };
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         for channel in &self.channels {
             let Some((name, address, body)) = channel.message(news) else { continue };

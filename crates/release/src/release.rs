@@ -327,7 +327,7 @@ impl Release<'_> {
             by: format!("{}@{}", user(), host()),
             text,
         };
-        self.notifier.tell(self.cloud.client().http(), &news);
+        self.notifier.tell(self.cloud.client(), &news);
     }
 
     /// Makes the package.

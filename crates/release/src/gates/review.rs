@@ -62,7 +62,10 @@ async fn github(
     token: &str,
     commit: &str,
 ) -> Answer {
-    let http = subject.cloud.client().http();
+    let http = match subject.cloud.client().outside() {
+        Ok(http) => http,
+        Err(error) => return unknown(&error.to_string()),
+    };
     let get = |path: String| {
         answer(http.get(format!("{api}/repos/{repository}{path}")).bearer_auth(token))
     };
@@ -89,7 +92,10 @@ async fn github(
 }
 
 async fn devops(subject: &Subject<'_>, base: &str, token: &str, commit: &str) -> Answer {
-    let http = subject.cloud.client().http();
+    let http = match subject.cloud.client().outside() {
+        Ok(http) => http,
+        Err(error) => return unknown(&error.to_string()),
+    };
     let query = json!({ "queries": [{ "type": "lastMergeCommit", "items": [commit] }] });
     let url = format!("{base}/pullrequestquery?api-version=7.1");
     let found = match answer(http.post(url).bearer_auth(token).json(&query)).await {

@@ -164,7 +164,7 @@ impl Rotation<'_> {
             write().map_err(|source| LockError::Io(ignore.clone(), source))?;
         }
         let releases: Journals = Journals::of(&self.lazuli(), self.environment);
-        let (lock, died) = Lock::acquire(releases.dir(), "rotate")?;
+        let (lock, died) = Lock::acquire(releases.dir(), "rotate", false)?;
         if let Some(died) = died {
             self.reporter.note(format!("took over the lock of {died}, which is gone"));
         }

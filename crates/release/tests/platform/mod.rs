@@ -454,13 +454,13 @@ impl State {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             let now = now.expect("after 1970").as_secs();
             let exp = if expired { now - 3 * 86_400 } else { now + 86_400 };
-            let secrets: Vec<Value> = blueprint
+            let secrets: Vec<Value> = self
                 .secrets
                 .iter()
-                .map(|secret| {
+                .map(|name| {
                     let attributes =
                         json!({ "enabled": true, "created": now - 86_400, "exp": exp });
-                    json!({ "name": secret.name, "properties": { "attributes": attributes } })
+                    json!({ "name": name, "properties": { "attributes": attributes } })
                 })
                 .collect();
             return json(200, &json!({ "value": secrets }));
