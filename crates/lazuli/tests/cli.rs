@@ -238,12 +238,20 @@ Release this directory: gates, staging slot, migrations, checks, swap, watch
 Usage: lazuli deploy [OPTIONS]
 
 Options:
-      --resume         Go on with a release that was interrupted
-      --abort          Give an interrupted release up; everything as it was before it
-      --require-clean  Refuse a tree that differs from its commit
-      --force          Release although production runs this very package
-  -h, --help           Print help
-  -V, --version        Print version
+      --resume            Go on with a release that was interrupted
+      --abort             Give an interrupted release up; everything as it was before it
+      --allow-dirty       Release a tree that differs from its commit
+      --watch <DURATION>  How long to watch production after the swap; 0 for not at all [env:
+                          LAZULI_WATCH=0] [default: 15m]
+      --canary <PERCENT>  Shares of the traffic, in percent, that the new version gets before the
+                          swap
+      --accept <GATE>     Release although this gate fails; who did is recorded [possible values:
+                          tests, review, migrations, settings, secrets, drift, rollback, trial]
+      --dry-run           Say what would be done and what the gates say; do nothing
+      --take-over         Also when somebody elsewhere began a release and is gone
+      --force             Release although production runs this very package
+  -h, --help              Print help
+  -V, --version           Print version
 
 Global options:
       --region <NAME>    The local region: a name, or a directory when it contains a `/` [env:
@@ -262,7 +270,10 @@ Global options:
                          directory above)
 
 Examples:
-  lazuli deploy                    release this directory to production
+  lazuli deploy                    release this directory to production, watch it for 15 minutes
+  lazuli deploy --dry-run          what it would do, and what the gates say
+  lazuli deploy --watch 2m         watch for two minutes
+  lazuli deploy --canary 1,10,50   a growing share of the traffic before the swap
   lazuli deploy --env dev          to the development environment, which has no slots
   lazuli deploy --resume           after an interruption: go on to the end
   lazuli deploy --abort            after an interruption: all as it was before

@@ -178,7 +178,9 @@ def main():
             # its pools connect again.
             admin.rows(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                f"WHERE datname = {literal(database)} AND pid <> pg_backend_pid()"
+                f"WHERE datname = {literal(database)} AND pid <> pg_backend_pid() "
+                # Others' sessions, and the server's own, are not ours to end: they are waited for.
+                "AND usename = current_user AND backend_type = 'client backend'"
             )
             try:
                 admin.run(f"CREATE DATABASE {quoted(copy)} TEMPLATE {quoted(database)}")

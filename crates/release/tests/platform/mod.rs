@@ -118,7 +118,7 @@ struct State {
     failed_swaps: BTreeSet<usize>,
     swaps: usize,
     /// Whether the database server is through with its maintenance.
-    maintained: bool,
+    asked: usize,
     /// Databases in the order they were migrated.
     migrated: Vec<String>,
     jobs: Vec<(String, bool)>,
@@ -506,14 +506,14 @@ impl State {
                 &json!({ "properties": { "deploymentId": id, "status": status, "errors": errors } }),
             );
         }
-        if path.contains("/Microsoft.DBforPostgreSQL/flexibleServers/") {
-            // The first who asks comes during maintenance.
-            let state = if self.maintained { "Ready" } else { "Updating" };
-            self.maintained = true;
-            return json(200, &json!({ "properties": { "state": state } }));
-        }
         let busy = self.swap.map(|(_, number, _)| number.to_string());
         let mut resource = resource.unwrap_or_else(|| json!({ "properties": {} }));
+        if path.contains("/Microsoft.DBforPostgreSQL/flexibleServers/") && path.ends_with("-pg") {
+            // The first who waits for it comes during maintenance; a gate has looked before.
+            self.asked += 1;
+            let state = if self.asked > 2 { "Ready" } else { "Updating" };
+            resource["properties"]["state"] = json!(state);
+        }
         if path.contains("/Microsoft.Web/sites/") {
             resource["properties"]["state"] = json!("Running");
             resource["properties"]["inProgressOperationId"] = json!(busy);
