@@ -106,8 +106,11 @@ impl Session {
         reporter: &Reporter,
         began: Instant,
     ) -> Release<'a> {
-        let tenancy =
-            Tenancy { subscription: self.subscription.clone(), tenant: self.tenant.clone() };
+        let tenancy = Tenancy {
+            subscription: self.subscription.clone(),
+            tenant: self.tenant.clone(),
+            month: jiff::Timestamp::now().strftime("%Y-%m").to_string(),
+        };
         Release {
             project: &project.root,
             manifest: &project.manifest,

@@ -793,6 +793,7 @@ fn provisioned(manifest: &str) -> (BTreeMap<String, Value>, Vec<String>) {
     let tenancy = Tenancy {
         subscription: "00000000-0000-0000-0000-000000000000".to_owned(),
         tenant: "tenant".to_owned(),
+        month: "2026-11".to_owned(),
     };
     let plan = plan(&blueprint, &tenancy).expect("a plan");
     let shown = |action: Action| match action {
