@@ -182,6 +182,7 @@ Usage: lazuli [OPTIONS] <COMMAND>
 
 Commands:
   up           Start the region, provision and make the first release: the one command to begin with
+  init         Look at a Python project and write its first manifest
   provision    Create or update the Azure resources the manifest asks for
   deploy       Release this directory: gates, staging slot, migrations, checks, swap, watch
   swap         Exchange the staging slot and production, without a new deployment
@@ -192,6 +193,7 @@ Commands:
   secrets      List, audit and rotate the app's secrets
   run          Run a command inside the region's environment
   env          Print the region's environment for a shell
+  render       Write Terraform, pipelines and the front end's configuration from the manifest
   cost         Estimate what each environment costs a month
   parity       Show how the environments differ, and why they may
   region       Start, stop and look after the local region
@@ -206,8 +208,8 @@ Options:
 Global options:
       --region <NAME>    The local region: a name, or a directory when it contains a `/` [env:
                          LAZULI_REGION=] [default: local]
-      --env <ENV>        Which environment of the app [default: prod] [possible values: dev,
-                         staging, prod]
+      --env <ENV>        Which environment of the app [default: prod; render: all] [possible values:
+                         dev, staging, prod]
       --target <TARGET>  Where it runs: the region on this machine, or Azure [default: local]
                          [possible values: local, azure]
       --output <FORMAT>  How to print: for people, or JSON for programs [default: text] [possible
@@ -256,8 +258,8 @@ Options:
 Global options:
       --region <NAME>    The local region: a name, or a directory when it contains a `/` [env:
                          LAZULI_REGION=] [default: local]
-      --env <ENV>        Which environment of the app [default: prod] [possible values: dev,
-                         staging, prod]
+      --env <ENV>        Which environment of the app [default: prod; render: all] [possible values:
+                         dev, staging, prod]
       --target <TARGET>  Where it runs: the region on this machine, or Azure [default: local]
                          [possible values: local, azure]
       --output <FORMAT>  How to print: for people, or JSON for programs [default: text] [possible
@@ -434,11 +436,11 @@ Done: release 1 of notes is in prod: package [SHORT] ([TIME])
 ✓ Gates: 3 passed, 4 not checked ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000001 ([TIME])
 ✓ Migrations on a copy of the staging database: [TIME] on 8.0 MB, longest lock [TIME]; a no-op the second time ([TIME])
-✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
+✓ Migrate the staging database: 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
 ✓ Readiness of notes-staging.azurewebsites.net: /health/ready answers in [TIME] ([TIME])
 ✓ Smoke checks on notes-staging.azurewebsites.net: 1 check passed ([TIME])
-✓ Migrate the production database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
+✓ Migrate the production database: 0001 -> 0002 ([TIME])
 ✓ Swap staging and production ([TIME])
 ✓ Verify notes.azurewebsites.net: 1 check passed ([TIME])
 ✓ Worker notes-worker.azurewebsites.net: deployment d000000002 ([TIME])
@@ -541,7 +543,7 @@ exit code: 6
 ✓ Gates: 5 passed, 2 not checked ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000005 ([TIME])
 ✓ Migrations on a copy of the staging database: [TIME] on 8.0 MB, longest lock [TIME]; a no-op the second time ([TIME])
-✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
+✓ Migrate the staging database: 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
 ✓ Readiness of notes-staging.azurewebsites.net: /health/ready answers in [TIME] ([TIME])
 ✓ Smoke checks on notes-staging.azurewebsites.net: 1 check passed ([TIME])
@@ -567,11 +569,11 @@ exit code: 7
 ✓ Gates: 5 passed, 2 not checked ([TIME])
 ✓ Deploy to notes-staging.azurewebsites.net: deployment d000000006 ([TIME])
 ✓ Migrations on a copy of the staging database: [TIME] on 8.0 MB, longest lock [TIME]; a no-op the second time ([TIME])
-✓ Migrate the staging database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
+✓ Migrate the staging database: 0001 -> 0002 ([TIME])
 ✓ Health of notes-staging.azurewebsites.net: /health answers in [TIME] ([TIME])
 ✓ Readiness of notes-staging.azurewebsites.net: /health/ready answers in [TIME] ([TIME])
 ✓ Smoke checks on notes-staging.azurewebsites.net: 1 check passed ([TIME])
-✓ Migrate the production database: INFO  [alembic] Running upgrade 0001 -> 0002 ([TIME])
+✓ Migrate the production database: 0001 -> 0002 ([TIME])
 ✓ Swap staging and production ([TIME])
 ✓ Verify notes.azurewebsites.net: 1 check passed ([TIME])
 ✗ Worker notes-worker.azurewebsites.net: the build on notes-worker.azurewebsites.net failed: the build ended with 1 ([TIME])
@@ -650,6 +652,7 @@ Done: release 2 of notes is in prod: package [SHORT] ([TIME])
   staging     https://notes-staging.azurewebsites.net  in a browser: http://notes-staging.localhost:[PORT]
 ----- stderr -----
   release 2 (deploy) was interrupted; asking the platform how far it came
+✓ Swap that was under way: nothing is under way any more ([TIME])
 = Swap staging and production: done before the interruption ([TIME])
 ✓ Verify notes.azurewebsites.net: 1 check passed ([TIME])
 ✓ Worker notes-worker.azurewebsites.net: deployment d000000005 ([TIME])

@@ -59,7 +59,7 @@ pub struct News {
 enum Channel {
     Teams(Secret),
     Slack(Secret),
-    PagerDuty { address: String, key: Secret },
+    PagerDuty { address: Secret, key: Secret },
     Webhook(Secret),
 }
 
@@ -85,8 +85,10 @@ impl Notifier {
         channels.extend(secret("LAZULI_PAGERDUTY_KEY").map(|key| {
             Channel::PagerDuty {
                 // Customers in Europe have another.
-                address: get("LAZULI_PAGERDUTY_URL")
-                    .unwrap_or_else(|| "https://events.pagerduty.com/v2/enqueue".to_owned()),
+                address: Secret::new(
+                    get("LAZULI_PAGERDUTY_URL")
+                        .unwrap_or_else(|| "https://events.pagerduty.com/v2/enqueue".to_owned()),
+                ),
                 key,
             }
         }));
@@ -193,7 +195,7 @@ impl Channel {
                         "custom_details": news,
                     },
                 });
-                ("PagerDuty", Secret::new(address.clone()), body)
+                ("PagerDuty", address.clone(), body)
             }
             Self::Webhook(address) => ("the webhook", address.clone(), json!(news)),
         })

@@ -460,6 +460,10 @@ impl Release<'_> {
     pub async fn resume(&self) -> Result<Report, ReleaseError> {
         self.holding("deploy --resume", false, async |held| {
             let mut run = self.reopen("resume", held)?;
+            if run.nothing_began() {
+                self.reporter.note("nothing had begun, and nothing is changed: ask for it again");
+                return run.end(Outcome::Aborted).await;
+            }
             let plan = run.began.plan.clone();
             run.settle_swap().await?;
             run.carry_out(&plan).await
@@ -1038,6 +1042,14 @@ impl<'a> Run<'a> {
     /// The deployment this release brings into production.
     fn ours(&self) -> Option<String> {
         self.noted(Step::Deploy, DEPLOYMENT)
+    }
+
+    /// Whether a rollback or a swap was cut off before its first step: its record need not yet say what
+    /// it was to bring back, and nothing has moved.
+    fn nothing_began(&self) -> bool {
+        let started = |entry: &Entry| matches!(entry, Entry::Started { .. });
+        self.kind != Kind::Deploy
+            && !self.journal.records().iter().any(|record| started(&record.entry))
     }
 
     async fn carry_out(mut self, plan: &[Step]) -> Result<Report, ReleaseError> {

@@ -109,7 +109,10 @@ async fn release_struck(
     if way != Way::Resume && last.1.outcome().is_none() {
         assert_eq!(now, old, "{context}: it was to be undone");
     }
-    assert!(!fixture.platform.leased(), "{context}: the environment is locked");
+    // Killed after its last line, a release leaves the lock behind; the next command from here, whose
+    // lock it is, takes it over.
+    let over = last.1.outcome().is_some();
+    assert!(over || !fixture.platform.leased(), "{context}: the environment is locked");
     true
 }
 

@@ -81,6 +81,7 @@ exec {command}
 /// the staging slot also holds production's, under a name of its own, because production is migrated
 /// by the new code before the swap.
 pub fn migrate_script(command: &str) -> String {
+    let quoted = ["'", &command.replace('\'', r"'\''"), "'"].concat();
     format!(
         r#"#!/usr/bin/env bash
 # Written by lazuli: the manifest's database.migrate, run inside the app's network.
@@ -119,8 +120,7 @@ if [ "${{1:-}}" = trial ]; then
   LAZULI_MIGRATE={quoted} exec python "$here/trial.py"
 fi
 {command}
-"#,
-        quoted = format!("'{}'", command.replace('\'', r"'\''"))
+"#
     )
 }
 

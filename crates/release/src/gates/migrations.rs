@@ -131,6 +131,9 @@ pub(super) fn ask(subject: &Subject<'_>) -> Answer {
     Answer::new(verdict, what, evidence)
 }
 
+/// What we put into a package ourselves, the trial that names what it looks for among it.
+const OURS: &str = "App_Data/jobs/triggered/migrate/";
+
 /// Where the version that serves mentions what goes: a whole word in its Python files, its migrations
 /// aside.
 fn used(zip: &mut ZipArchive<File>, finding: &Finding) -> Option<(String, usize)> {
@@ -142,6 +145,7 @@ fn used(zip: &mut ZipArchive<File>, finding: &Finding) -> Option<(String, usize)
             Path::new(file).extension().is_some_and(|e| e == "py")
                 && !is_script(file)
                 && !file.ends_with("/env.py")
+                && !file.starts_with(OURS)
         })
         .collect();
     for file in files {
@@ -164,7 +168,8 @@ fn scan(file: &str, text: &str) -> Vec<Finding> {
     });
     let begins = text.find("def upgrade").unwrap_or(0);
     let body = &text[begins..];
-    let ends = body[1.min(body.len())..].find("\ndef ").map_or(body.len(), |at| at + 1);
+    let first = body.chars().next().map_or(0, char::len_utf8);
+    let ends = body[first..].find("\ndef ").map_or(body.len(), |at| at + first);
     let body = &body[..ends];
     let mut findings = Vec::new();
     let mut at = 0;

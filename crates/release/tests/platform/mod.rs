@@ -133,6 +133,8 @@ struct State {
     throttled: BTreeSet<String>,
     /// When production last changed, what it and staging held before, and since when each is served.
     switched: Option<Instant>,
+    /// A minute, and how many requests production had in it before it last changed.
+    carried: (u64, f64),
     before: (Option<String>, Option<String>),
     /// Nothing is answered.
     gone: bool,
@@ -347,6 +349,9 @@ impl State {
             return;
         }
         self.preview = false;
+        // What was served in this minute before the switch stays counted in it.
+        let (minute, requests) = self.served();
+        self.carried = (minute, requests);
         self.switched = Some(Instant::now());
         self.before = (self.active.get(PRODUCTION).cloned(), self.active.get(STAGING).cloned());
         let (a, b) = (self.active.remove(PRODUCTION), self.active.remove(STAGING));
@@ -551,22 +556,40 @@ impl State {
     }
 
     /// Steady traffic of 100 requests a second, as the platform counts it.
+    /// The minute, and how many requests production has had in it.
+    fn served(&mut self) -> (u64, f64) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.expect("after 1970");
+        let minute = now.as_secs() / 60 * 60;
+        let since = match self.switched {
+            Some(switched) => switched.elapsed(),
+            None => {
+                self.started.get_or_insert_with(Instant::now).elapsed() + Duration::from_secs(9)
+            }
+        };
+        let since = since.min(now.saturating_sub(Duration::from_secs(minute)));
+        let carried = if self.carried.0 == minute { self.carried.1 } else { 0.0 };
+        (minute, carried + (since.as_secs_f64() * 100.0).floor())
+    }
+
     fn metrics(&mut self, path: &str) -> Response<Body> {
         let staging = path.contains("/slots/");
-        let since = match (staging, self.switched) {
-            (false, Some(switched)) => switched.elapsed(),
-            _ => self.started.get_or_insert_with(Instant::now).elapsed() + Duration::from_secs(9),
-        };
+        let (minute, served) = self.served();
+        let carried = if self.carried.0 == minute { self.carried.1 } else { 0.0 };
         let new = !staging && self.switched.is_some() && self.history.len() > 1;
         let quiet = self.faults.contains(&Fault::NoTraffic) || staging && self.ramp == 0;
-        let requests = if quiet { 0.0 } else { (since.as_secs_f64() * 100.0).floor() };
+        let requests = if quiet { 0.0 } else { served };
+        // Of them, those that the version which is judged has answered.
+        let its = if quiet || staging { requests } else { requests - carried };
         let failing = new && self.faults.contains(&Fault::Failing)
             || staging && self.faults.contains(&Fault::CanaryFails);
-        let failed = if failing { (requests / 10.0).floor() } else { 0.0 };
+        let failed = if failing { (its / 10.0).floor() } else { 0.0 };
         let slow = new && self.faults.contains(&Fault::Slow);
-        let mean = if slow { 0.5 } else { 0.05 };
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let minute = now.expect("after 1970").as_secs() / 60 * 60;
+        let mean = if requests > 0.0 && slow {
+            (its * 0.5 + (requests - its) * 0.05) / requests
+        } else {
+            0.05
+        };
         let at = jiff::Timestamp::from_second(minute.cast_signed()).expect("a time").to_string();
         let metric = |name: &str, field: &str, value: f64| {
             json!({
