@@ -1313,6 +1313,12 @@ impl<'a> Run<'a> {
         let report =
             report.unwrap_or_else(|| json!({ "error": "the trial did not say how it went" }));
         self.evidence(Step::Trial, TRIAL, report.clone())?;
+        // What could not be tried is no reason to stop, but has to be known.
+        if report["unable"] == json!(true) {
+            let why = report["error"].as_str().unwrap_or("the trial could not be made");
+            self.release.reporter.warn(format!("migrations were not tried: {why}"));
+            return Ok(Done::new("not tried"));
+        }
         // What a script says is meant, and nothing that serves uses, may go.
         let gate = journal::evidence(self.journal.records(), Step::Gates, "migrations");
         let findings = gate.and_then(|gate| gate.pointer("/evidence/findings")?.as_array());
@@ -1336,7 +1342,7 @@ impl<'a> Run<'a> {
         }
         let number = |path: &str| report.pointer(path).and_then(Value::as_f64).unwrap_or_default();
         let longest = report.pointer("/locks").and_then(Value::as_array).into_iter().flatten();
-        let longest = longest.filter_map(|lock| lock["ms"].as_f64()).fold(0.0_f64, |a, b| a.max(b));
+        let longest = longest.filter_map(|lock| lock["ms"].as_f64()).fold(0.0, f64::max);
         Ok(Done::new(format!(
             "{:.0} ms on {:.1} MB, longest lock {longest:.0} ms; a no-op the second time",
             number("/first/ms"),
@@ -1451,14 +1457,13 @@ impl<'a> Run<'a> {
             .unwrap_or_default();
         let switched: Option<(Timestamp, Served)> =
             known(SWITCHED).and_then(|value| serde_json::from_value(value.clone()).ok());
-        let switched = match switched {
-            Some(switched) => switched,
-            None => {
-                let now = self.counted(Place::Production).await;
-                let now = now.unwrap_or_else(|_| (Timestamp::now(), Served::default()));
-                self.evidence(Step::Swap, SWITCHED, json!(now))?;
-                now
-            }
+        let switched = if let Some(switched) = switched {
+            switched
+        } else {
+            let now = self.counted(Place::Production).await;
+            let now = now.unwrap_or_else(|_| (Timestamp::now(), Served::default()));
+            self.evidence(Step::Swap, SWITCHED, json!(now))?;
+            now
         };
         self.baseline = Baseline { before, switched: Some(switched) };
         let backend = &self.release.manifest.backend;
@@ -1496,10 +1501,9 @@ impl<'a> Run<'a> {
             }
             let _ = tokio::time::timeout(Duration::from_millis(500), watcher.next(&mut seen)).await;
         };
-        let Some(_fence) = self.held.lock.fence().ok().flatten() else {
+        if self.held.lock.fence().ok().flatten().is_none() {
             return Err(Fault::TakenOver);
-        };
-        drop(_fence);
+        }
         self.held.watching(false).await?;
         let value = json!({ "before": self.baseline.before, "standing": standing });
         self.evidence(Step::Watch, WATCHED, value)?;

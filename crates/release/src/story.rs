@@ -179,13 +179,14 @@ pub fn picture(records: &[Record]) -> String {
     };
     let first = spans.iter().map(|span| span.began).min().unwrap_or(Timestamp::UNIX_EPOCH);
     let last = spans.iter().map(|span| span.ended).max().unwrap_or(first);
-    let whole = milliseconds(first, last).max(1) as f64;
+    let elapsed = milliseconds(first, last).max(1);
+    let whole = elapsed as f64;
     let height = ROW.mul_add(spans.len() as f64, 62.0);
     let outcome = journal::outcome(records);
     let verdict = outcome.map_or_else(|| "not ended".to_owned(), |outcome| outcome.to_string());
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 820 {height:.0}\" font-family=\"system-ui, sans-serif\" font-size=\"12\" role=\"img\" aria-label=\"Timeline of release {number}\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"10\" y=\"20\" font-weight=\"bold\">Release {number}: {verdict} after {}</text>\n",
-        duration(whole as i64)
+        duration(elapsed)
     );
     // The moment that matters: production's routing.
     let switched = spans.iter().find(|span| span.step == Step::Swap && span.good);

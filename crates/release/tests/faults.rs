@@ -126,7 +126,8 @@ async fn at_every_line_of_the_journal() {
         let (mut version, mut strikes, mut line) = (1, 0, 1);
         loop {
             version += 1;
-            let way = if (line as usize + shard) % 2 == 0 { Way::Resume } else { Way::Rollback };
+            let way =
+                if (line + shard as u64).is_multiple_of(2) { Way::Resume } else { Way::Rollback };
             let options = Options { force: true, ..Options::default() };
             if !release_struck(&fixture, version, (line, blow, way), &options).await {
                 break;
@@ -171,7 +172,7 @@ async fn a_rollback_at_every_line() {
             let outcome = AssertUnwindSafe(release.rollback(None)).catch_unwind().await;
             fixture.platform.recover();
             if !struck.load(Ordering::SeqCst) {
-                outcome.ok().expect("no panic").expect("rolled back");
+                outcome.unwrap_or_else(|_| panic!("it panicked")).expect("rolled back");
                 break;
             }
             let release = fixture.release();

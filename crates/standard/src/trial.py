@@ -9,11 +9,12 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 MARK = "LAZULI-TRIAL "
 # Modes that make writers, or everybody, wait: https://www.postgresql.org/docs/16/explicit-locking.html
@@ -159,6 +160,25 @@ def migrate(command, url):
     return {"status": run.returncode, "ms": round((time.monotonic() - began) * 1000), "output": lines[-8:]}
 
 
+def dump(admin, copy, to, database):
+    """Copies the database from outside, as any client may."""
+    admin.run(f"CREATE DATABASE {quoted(copy)}")
+    urls = [re.sub(r"([?&])ssl=", r"\1sslmode=", to(name)) for name in (database, copy)]
+    # In the environment, not on a command line that others could read.
+    told = [os.environ | {"PGPASSWORD": unquote(urlsplit(url).password or "")} for url in urls]
+    plain = [re.sub(r"(//[^:@/]*):[^@]*@", r"\1@", url) for url in urls]
+    source = subprocess.Popen(
+        ["pg_dump", "--no-owner", "--no-privileges", "--dbname", plain[0]], env=told[0], stdout=subprocess.PIPE
+    )
+    target = subprocess.run(
+        ["psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", plain[1]],
+        env=told[1], stdin=source.stdout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )
+    source.stdout.close()
+    if source.wait() or target.returncode:
+        raise RuntimeError(f"pg_dump ended with {source.returncode}, psql with {target.returncode}: {target.stderr[-300:]}")
+
+
 def main():
     url, command = os.environ["MIGRATION_DATABASE_URL"], os.environ["LAZULI_MIGRATE"]
     parts = urlsplit(url)
@@ -173,20 +193,24 @@ def main():
     began = time.monotonic()
     try:
         admin.run(f"DROP DATABASE IF EXISTS {quoted(copy)} WITH (FORCE)")
-        for attempt in range(60):
-            # A database is copied only while nobody is connected to it. This is the staging database:
+        for attempt in range(3):
+            # A database is copied whole only while nobody is connected to it. This is the staging database:
             # its pools connect again.
-            admin.rows(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                f"WHERE datname = {literal(database)} AND pid <> pg_backend_pid() "
-                # Others' sessions, and the server's own, are not ours to end: they are waited for.
-                "AND usename = current_user AND backend_type = 'client backend'"
+            sessions = (
+                f"FROM pg_stat_activity WHERE datname = {literal(database)} "
+                "AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND usename"
             )
+            admin.rows(f"SELECT pg_terminate_backend(pid) {sessions} = current_user")
+            # Others' sessions, a pooler's own among them, are not ours to end.
+            others = admin.rows(f"SELECT count(*) {sessions} <> current_user")[0][0]
             try:
-                admin.run(f"CREATE DATABASE {quoted(copy)} TEMPLATE {quoted(database)}")
+                if others and shutil.which("pg_dump"):
+                    dump(admin, copy, to, database)
+                else:
+                    admin.run(f"CREATE DATABASE {quoted(copy)} TEMPLATE {quoted(database)}")
                 break
             except Exception as error:
-                if "being accessed" not in str(error) or attempt == 59:
+                if "being accessed" not in str(error) or attempt == 2:
                     raise
                 time.sleep(0.1)
         size = admin.rows(f"SELECT pg_database_size({literal(copy)})")[0][0]

@@ -155,7 +155,7 @@ async fn by_command(subject: &Subject<'_>, command: &str) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
+mod checks {
     use super::*;
 
     #[test]

@@ -44,10 +44,9 @@ async fn look(client: &Client, planned: &Planned) -> Result<Option<String>, Erro
     }
     let actual = match client.find(&planned.id, planned.api_version).await {
         Ok(Some(actual)) => actual,
-        Ok(None) if planned.optional => return Ok(None),
-        Ok(None) => return Ok(differs("missing".to_owned())),
         // What the target does not offer cannot have drifted there.
-        Err(_) if planned.optional => return Ok(None),
+        Ok(None) | Err(_) if planned.optional => return Ok(None),
+        Ok(None) => return Ok(differs("missing".to_owned())),
         Err(error) => return Err(error),
     };
     let path = match &planned.action {
