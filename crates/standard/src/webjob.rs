@@ -141,7 +141,8 @@ mod tests {
             "worker: { run: w, webjob: true }\nscheduler: { run: s, webjob: true }\ndatabase: { migrate: m }\n",
         );
         assert!(all.is_sorted_by_key(|f| f.path));
-        assert_eq!(all.len(), 4);
+        // Two continuous jobs with their settings, the migration and its trial.
+        assert_eq!(all.len(), 5);
         assert!(all[0].content.ends_with("exec s\n"), "{}", all[0].content);
         assert!(all[1].content.contains("is_singleton"));
     }
