@@ -191,6 +191,11 @@ class Region:
             [BINARY, *args], cwd=self.project, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
 
+    def background_log(self):
+        """The end of what commands in the background have written."""
+        log = self.dir / "background.log"
+        return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+
     def up(self):
         result = self.must("up", str(self.project))
         note(f"up took {result.seconds:.1f} s")

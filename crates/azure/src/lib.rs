@@ -23,7 +23,7 @@ pub use connection::Connection;
 pub use credential::{Credential, Token, TokenSource};
 pub use error::{Error, Refusal};
 pub use id::{IdError, ResourceId};
-pub use retry::RetryPolicy;
+pub use retry::{RetryPolicy, look_again};
 pub use scm::Scm;
 pub use secret::Secret;
 pub use vault::{SecretVersion, Vault, VaultSecret};

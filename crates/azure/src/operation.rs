@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::client::{Answer, Client, MANAGEMENT_SCOPE, Request};
-use crate::retry::retry_after;
+use crate::retry::{look_again, retry_after};
 use crate::{Error, Refusal};
 
 /// How long an operation may take in all. The longest the standard needs is a server with a
@@ -172,14 +172,13 @@ fn failed(request: &Request, answer: &Answer, state: &str, status: &Value) -> Er
 struct Pace {
     what: String,
     began: Instant,
-    next: Duration,
     asked: Option<Duration>,
 }
 
 impl Pace {
     fn new(request: &Request) -> Self {
         let what = format!("{} {}", request.method, request.place());
-        Self { what, began: Instant::now(), next: FIRST, asked: None }
+        Self { what, began: Instant::now(), asked: None }
     }
 
     fn heard(&mut self, answer: &Answer) {
@@ -190,8 +189,8 @@ impl Pace {
         if self.began.elapsed() > LIMIT {
             return Err(Error::Timeout { what: self.what.clone(), limit: LIMIT });
         }
-        tokio::time::sleep(self.asked.map_or(self.next, |a| a.min(LONGEST * 6).max(FIRST))).await;
-        self.next = (self.next * 3 / 2).min(LONGEST);
+        let ours = look_again(self.began.elapsed(), LONGEST);
+        tokio::time::sleep(self.asked.map_or(ours, |a| a.min(LONGEST * 6).max(FIRST))).await;
         Ok(())
     }
 }

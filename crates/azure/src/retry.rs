@@ -59,6 +59,13 @@ pub(crate) fn retryable(method: &Method, status: StatusCode) -> bool {
     }
 }
 
+/// The pause before something that has run for a while is looked at again, where the server does not say:
+/// a tenth of that while, so that looking too late never costs more than a tenth of it, and not less than
+/// 100 ms nor more than `longest`.
+pub fn look_again(elapsed: Duration, longest: Duration) -> Duration {
+    (elapsed / 10).max(Duration::from_millis(100)).min(longest)
+}
+
 /// `Retry-After`, in seconds or as a date, or `retry-after-ms` as some Azure services send it.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
@@ -77,6 +84,14 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looking_again_costs_a_tenth_at_most() {
+        let (again, second) = (look_again, Duration::from_secs(1));
+        assert_eq!(again(Duration::ZERO, second), Duration::from_millis(100));
+        assert_eq!(again(4 * second, second), Duration::from_millis(400));
+        assert_eq!(again(60 * second, second), second);
+    }
 
     #[test]
     fn a_pause_grows_and_stays_below_the_cap() {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::client::{Body, Client, MANAGEMENT_SCOPE, Request, encode};
+use crate::retry::look_again;
 
 /// The deployment service of one site or slot.
 #[derive(Clone, Debug)]
@@ -150,12 +151,10 @@ impl ContainerLog {
     }
 }
 
-/// How often a deployment or a job is looked at: quickly at first, then once a second.
-const POLLS: [u64; 4] = [100, 200, 400, 700];
-
-fn pause(polls: usize) -> Duration {
-    Duration::from_millis(POLLS.get(polls).copied().unwrap_or(1_000))
-}
+/// The longest pause between two looks at a deployment or a job.
+const LONGEST: Duration = Duration::from_secs(1);
+/// Kudu takes a moment to list what it has just accepted.
+const LISTED: Duration = Duration::from_secs(15);
 
 impl Scm {
     pub(crate) fn new(client: Client, url: String) -> Self {
@@ -206,7 +205,7 @@ impl Scm {
     ) -> Result<Deployment, Error> {
         let began = Instant::now();
         let mut told = None;
-        for polls in 0.. {
+        loop {
             match self.deployment(id).await {
                 Ok(deployment) => {
                     let now = (deployment.status, deployment.progress.clone());
@@ -222,17 +221,15 @@ impl Scm {
                         return Ok(deployment);
                     }
                 }
-                // Kudu takes a moment to list what it has just accepted.
-                Err(error) if error.is_not_found() && polls < 20 => {}
+                Err(error) if error.is_not_found() && began.elapsed() < LISTED => {}
                 Err(error) => return Err(error),
             }
             if began.elapsed() > limit {
                 let what = format!("the deployment {id} on {}", self.url);
                 return Err(Error::Timeout { what, limit });
             }
-            tokio::time::sleep(pause(polls)).await;
+            tokio::time::sleep(look_again(began.elapsed(), LONGEST)).await;
         }
-        unreachable!("the loop above has no end")
     }
 
     /// A deployment's log.
@@ -296,20 +293,19 @@ impl Scm {
     /// Waits until a run has ended, well or not.
     pub async fn wait_job(&self, name: &str, run: &str, limit: Duration) -> Result<JobRun, Error> {
         let began = Instant::now();
-        for polls in 0.. {
+        loop {
             match self.job_run(name, run).await {
                 Ok(run) if run.ended() => return Ok(run),
                 Ok(_) => {}
-                Err(error) if error.is_not_found() && polls < 20 => {}
+                Err(error) if error.is_not_found() && began.elapsed() < LISTED => {}
                 Err(error) => return Err(error),
             }
             if began.elapsed() > limit {
                 let what = format!("the job {name} (run {run}) on {}", self.url);
                 return Err(Error::Timeout { what, limit });
             }
-            tokio::time::sleep(pause(polls)).await;
+            tokio::time::sleep(look_again(began.elapsed(), LONGEST)).await;
         }
-        unreachable!("the loop above has no end")
     }
 
     /// What a run wrote.

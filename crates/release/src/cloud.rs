@@ -9,7 +9,7 @@ use aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lazuli_azure::scm::{Deployment, DeploymentState};
-use lazuli_azure::{Client, Error, Scm};
+use lazuli_azure::{Client, Error, Scm, look_again};
 use lazuli_standard::Blueprint;
 use lazuli_standard::blueprint::Site;
 use lazuli_standard::manifest::SmokeCheck;
@@ -311,6 +311,13 @@ impl Cloud {
 
     /// Waits until a deployment is built and its instances serve.
     pub async fn settle(&self, place: Place, id: &str, step: &event::Step) -> Result<(), Trouble> {
+        self.built(place, id, step).await?;
+        step.message("starting");
+        self.started(place, id).await
+    }
+
+    /// Waits until a deployment is built.
+    pub async fn built(&self, place: Place, id: &str, step: &event::Step) -> Result<(), Trouble> {
         let scm = self.scm(place);
         let deployment = scm
             .wait_deployment(id, BUILD_LIMIT, |deployment| step.message(progress(deployment)))
@@ -322,15 +329,13 @@ impl Cloud {
             return Err(Trouble::new(format!("the build on {} failed: {why}", self.host(place)))
                 .with_log("the deployment log", log));
         }
-        step.message("starting");
-        self.started(place, id).await
+        Ok(())
     }
 
     /// Waits until the instances of a deployment serve, as Resource Manager tells it. A platform that
     /// does not tell leaves it to the health check.
-    async fn started(&self, place: Place, id: &str) -> Result<(), Trouble> {
+    pub async fn started(&self, place: Place, id: &str) -> Result<(), Trouble> {
         let began = Instant::now();
-        let mut pause = Duration::from_millis(100);
         loop {
             match self.client.deployment_status(self.id(place), id, WEB_API).await {
                 Ok(status) if status.succeeded() => return Ok(()),
@@ -353,8 +358,7 @@ impl Cloud {
                 ));
                 return Err(self.with_app_log(trouble, place).await);
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(Duration::from_secs(1));
+            tokio::time::sleep(look_again(began.elapsed(), Duration::from_secs(1))).await;
         }
     }
 

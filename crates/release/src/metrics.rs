@@ -5,6 +5,7 @@
 //! them: the response time is a mean, and it is called one here.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::cloud::{Cloud, Place};
 /// The version of Azure Monitor's metrics API.
 const API: &str = "2023-10-01";
 /// What is asked for.
-const NAMES: &str = "Requests,Http5xx,HttpResponseTime";
+const NAMES: &str = "Requests,Http5xx,HttpResponseTime,HealthCheckStatus";
 
 /// What was served in some span.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,9 +58,14 @@ impl Served {
     }
 }
 
-/// What was served, by minutes since 1970.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Minutes(pub BTreeMap<i64, Served>);
+/// What was served, and in what state the instances were, by minutes since 1970.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Minutes {
+    /// What was served.
+    pub served: BTreeMap<i64, Served>,
+    /// Which share of the instances the platform's own health check found in order, in percent.
+    pub health: BTreeMap<i64, f64>,
+}
 
 /// The minute that an instant lies in.
 pub fn minute(at: Timestamp) -> i64 {
@@ -70,7 +76,7 @@ impl Minutes {
     /// What was served from a minute on.
     pub fn since(&self, minute: i64) -> Served {
         let mut sum = Served::default();
-        for served in self.0.range(minute..).map(|(_, served)| served) {
+        for served in self.served.range(minute..).map(|(_, served)| served) {
             sum.add(served);
         }
         sum
@@ -78,14 +84,21 @@ impl Minutes {
 
     /// What was served in one minute.
     pub fn at(&self, minute: i64) -> Served {
-        self.0.get(&minute).copied().unwrap_or_default()
+        self.served.get(&minute).copied().unwrap_or_default()
+    }
+
+    /// The mean of the instances' health over some minutes; `None` where the platform says nothing of
+    /// any of them.
+    pub fn health(&self, minutes: RangeInclusive<i64>) -> Option<f64> {
+        let known: Vec<f64> = self.health.range(minutes).map(|(_, health)| *health).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     }
 
     /// Without what another reading counted already.
     #[must_use]
     pub fn less(&self, minute: i64, before: &Served) -> Self {
         let mut minutes = self.clone();
-        if let Some(served) = minutes.0.get_mut(&minute) {
+        if let Some(served) = minutes.served.get_mut(&minute) {
             *served = served.less(before);
         }
         minutes
@@ -107,12 +120,12 @@ impl Minutes {
                 match name {
                     "Requests" => {
                         if let Some(total) = number("total") {
-                            minutes.0.entry(at).or_default().requests = total;
+                            minutes.served.entry(at).or_default().requests = total;
                         }
                     }
                     "Http5xx" => {
                         if let Some(total) = number("total") {
-                            minutes.0.entry(at).or_default().failed = total;
+                            minutes.served.entry(at).or_default().failed = total;
                         }
                     }
                     "HttpResponseTime" => {
@@ -120,12 +133,17 @@ impl Minutes {
                             mean.insert(at, average);
                         }
                     }
+                    "HealthCheckStatus" => {
+                        if let Some(average) = number("average") {
+                            minutes.health.insert(at, average);
+                        }
+                    }
                     _ => {}
                 }
             }
         }
         for (at, mean) in mean {
-            if let Some(served) = minutes.0.get_mut(&at) {
+            if let Some(served) = minutes.served.get_mut(&at) {
                 served.seconds = mean * served.requests;
             }
         }
@@ -174,11 +192,15 @@ mod tests {
             series("Requests", "total", [Some(10.0), None]),
             series("Http5xx", "total", [Some(1.0), None]),
             series("HttpResponseTime", "average", [Some(0.2), None]),
+            series("HealthCheckStatus", "average", [Some(100.0), Some(50.0)]),
         ] }));
-        assert_eq!(minutes.0.len(), 1);
+        assert_eq!(minutes.served.len(), 1);
         let served = minutes.since(0);
         assert_eq!((served.error_rate(), served.mean_ms()), (Some(10.0), Some(200.0)));
-        let at = *minutes.0.keys().next().expect("one");
+        let at = *minutes.served.keys().next().expect("one");
+        let health = (minutes.health(at..=at), minutes.health(at..=at + 1));
+        assert_eq!(health, (Some(100.0), Some(75.0)));
+        assert_eq!(minutes.health(at + 2..=at + 9), None);
         let rest = minutes.less(at, &Served { requests: 4.0, failed: 1.0, seconds: 1.0 });
         assert_eq!((rest.since(0).requests, rest.since(0).error_rate()), (6.0, Some(0.0)));
     }

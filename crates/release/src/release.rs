@@ -29,6 +29,7 @@ use jiff::Timestamp;
 use lazuli_standard::{Blueprint, Manifest};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::cloud::{Cloud, Place, SWAP_LIMIT, Trouble};
 use crate::event::{self, Reporter, millis};
@@ -922,15 +923,20 @@ fn describe(package: &Package) -> String {
 struct Done {
     detail: String,
     unchanged: bool,
+    /// What is still waited for, beside the steps that follow.
+    starting: Option<Start>,
 }
+
+/// How a step ended: if badly, which and why.
+type Ended = Result<(), (Step, Trouble)>;
 
 impl Done {
     fn new(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into(), unchanged: false }
+        Self { detail: detail.into(), unchanged: false, starting: None }
     }
 
     fn unchanged(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into(), unchanged: true }
+        Self { detail: detail.into(), unchanged: true, starting: None }
     }
 }
 
@@ -990,6 +996,38 @@ struct Run<'a> {
     resumed: bool,
     switched_ms: Option<u64>,
     steps: Vec<(Step, u64)>,
+    /// What comes up while other steps go on.
+    coming: Option<Coming>,
+}
+
+/// A deployment that is built, and whose instances come up while steps that do not need them go on.
+struct Coming {
+    step: Step,
+    line: event::Step,
+    began: Instant,
+    detail: String,
+    task: Start,
+}
+
+/// Waits for the instances of a deployment, and says how long the deployment took in all; dropped, it
+/// no longer does.
+struct Start(JoinHandle<(Result<(), Trouble>, Duration)>);
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The steps that need not wait until the instances of `step`'s deployment serve: the migrations run
+/// beside the app, in the deployment service of the site; worker and scheduler share nothing but the
+/// version.
+fn beside(step: Step) -> &'static [Step] {
+    match step {
+        Step::Deploy => &[Step::Trial, Step::MigrateStaging],
+        Step::Worker => &[Step::Scheduler],
+        _ => &[],
+    }
 }
 
 impl<'a> Run<'a> {
@@ -1020,6 +1058,7 @@ impl<'a> Run<'a> {
             resumed: false,
             switched_ms: None,
             steps: Vec::new(),
+            coming: None,
         }
     }
 
@@ -1066,7 +1105,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let ended = match self.watcher.clone().filter(|_| step != Step::Watch) {
-                None => self.one(step).await?,
+                None => self.next(step).await?,
                 // From the switch on production is watched, whatever else goes on.
                 Some(watcher) => tokio::select! {
                     biased;
@@ -1074,14 +1113,49 @@ impl<'a> Run<'a> {
                         let what = self.breached(&breach)?;
                         return Err(self.broken(Step::Watch, what, None, false).await);
                     }
-                    ended = self.one(step) => ended?,
+                    ended = self.next(step) => ended?,
                 },
             };
-            if let Err((what, log, unreachable)) = ended {
-                return Err(self.broken(step, what, log, unreachable).await);
+            if let Err((step, trouble)) = ended {
+                return Err(self
+                    .broken(step, trouble.what, trouble.log, trouble.unreachable)
+                    .await);
             }
         }
+        if let Err((step, trouble)) = self.arrive().await? {
+            return Err(self.broken(step, trouble.what, trouble.log, trouble.unreachable).await);
+        }
         self.end(Outcome::Succeeded).await
+    }
+
+    /// Does one step, as soon as what it stands on has come up.
+    async fn next(&mut self, step: Step) -> Result<Ended, ReleaseError> {
+        let waits = self.coming.as_ref().is_some_and(|coming| {
+            // What has failed by now is no ground for going on.
+            coming.task.0.is_finished() || !beside(coming.step).contains(&step)
+        });
+        if waits && let Err(failed) = self.arrive().await? {
+            return Ok(Err(failed));
+        }
+        self.one(step).await
+    }
+
+    /// Waits until what is coming has come.
+    async fn arrive(&mut self) -> Result<Ended, ReleaseError> {
+        let Some(coming) = &mut self.coming else { return Ok(Ok(())) };
+        let waited = Instant::now();
+        let joined = (&mut coming.task.0).await;
+        self.waited += waited.elapsed();
+        let Some(Coming { step, line, began, detail, .. }) = self.coming.take() else {
+            return Ok(Ok(()));
+        };
+        let (outcome, took) = match joined {
+            Ok(ended) => ended,
+            Err(_) => {
+                (Err(Trouble::new("waiting for its instances was broken off")), began.elapsed())
+            }
+        };
+        self.ended(step, line, outcome.map(|()| Done::new(detail)).map_err(Fault::from), took)
     }
 
     /// Writes down why production goes back.
@@ -1105,10 +1179,7 @@ impl<'a> Run<'a> {
     }
 
     /// Does one step. The outer error is of the journal, the inner of the step.
-    async fn one(
-        &mut self,
-        step: Step,
-    ) -> Result<Result<(), (String, Option<(String, Vec<String>)>, bool)>, ReleaseError> {
+    async fn one(&mut self, step: Step) -> Result<Ended, ReleaseError> {
         if step == Step::Package {
             return Ok(Ok(()));
         }
@@ -1117,7 +1188,6 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let outcome = self.perform(step, &line).await;
         self.waited += began.elapsed();
-        let elapsed_ms = millis(began.elapsed());
         // Whoever took over while it was watched writes this journal now.
         let fence = match step {
             Step::Watch => self.held.lock.fence().ok().flatten(),
@@ -1128,11 +1198,29 @@ impl<'a> Run<'a> {
             return Err(ReleaseError::TakenOver { number: self.journal.number() });
         }
         match outcome {
+            Ok(Done { detail, starting: Some(task), .. }) => {
+                self.coming = Some(Coming { step, line, began, detail, task });
+                Ok(Ok(()))
+            }
+            outcome => self.ended(step, line, outcome, began.elapsed()),
+        }
+    }
+
+    /// Writes down how a step ended, and says it.
+    fn ended(
+        &mut self,
+        step: Step,
+        line: event::Step,
+        outcome: Result<Done, Fault>,
+        took: Duration,
+    ) -> Result<Ended, ReleaseError> {
+        let elapsed_ms = millis(took);
+        match outcome {
             Err(Fault::TakenOver) => {
                 line.skipped("taken over");
                 Err(ReleaseError::TakenOver { number: self.journal.number() })
             }
-            Ok(Done { detail, unchanged }) => {
+            Ok(Done { detail, unchanged, .. }) => {
                 self.journal.write(Entry::Done { step, detail: detail.clone(), elapsed_ms })?;
                 self.steps.push((step, elapsed_ms));
                 if unchanged {
@@ -1151,7 +1239,7 @@ impl<'a> Run<'a> {
                 let error = trouble.what.clone();
                 self.journal.write(Entry::Failed { step, error, log, elapsed_ms })?;
                 line.fail(&trouble.what);
-                Ok(Err((trouble.what, trouble.log, trouble.unreachable)))
+                Ok(Err((step, trouble)))
             }
         }
     }
@@ -1232,8 +1320,22 @@ impl<'a> Run<'a> {
         line.message("sending the package");
         let id = cloud.publish(place, &path, line).await?;
         self.note(step, DEPLOYMENT, &id)?;
-        cloud.settle(place, &id, line).await?;
-        Ok(Done::new(format!("deployment {}", short(&id))))
+        cloud.built(place, &id, line).await?;
+        line.message("starting");
+        let mut done = Done::new(format!("deployment {}", short(&id)));
+        let plan = &self.began.plan;
+        let next = plan.iter().position(|planned| *planned == step).and_then(|at| plan.get(at + 1));
+        if next.is_some_and(|next| beside(step).contains(next)) {
+            let (cloud, began) = (cloud.clone(), Instant::now());
+            let before = line.elapsed();
+            done.starting = Some(Start(tokio::spawn(async move {
+                let started = cloud.started(place, &id).await;
+                (started, before + began.elapsed())
+            })));
+        } else {
+            cloud.started(place, &id).await?;
+        }
+        Ok(done)
     }
 
     async fn migrate(
@@ -1650,6 +1752,14 @@ impl<'a> Run<'a> {
         log: Option<(String, Vec<String>)>,
         unreachable: bool,
     ) -> ReleaseError {
+        if let Some(Coming { step, line, began, detail, .. }) = self.coming.take() {
+            let detail = format!("{detail}; whether it serves was not waited for");
+            line.skipped(&detail);
+            let elapsed_ms = millis(began.elapsed());
+            if let Err(error) = self.journal.write(Entry::Done { step, detail, elapsed_ms }) {
+                return error.into();
+            }
+        }
         let migrated = journal::is_done(self.journal.records(), Step::MigrateProduction);
         let staging = self.cloud().has_staging().then(|| self.cloud().host(Place::Staging));
         let number = self.journal.number();

@@ -23,7 +23,7 @@ pub struct Span {
     pub good: bool,
 }
 
-/// The steps of a release, in the order they ended.
+/// The steps of a release, in the order they began.
 pub fn spans(records: &[Record]) -> Vec<Span> {
     let mut open: Vec<(Step, Timestamp)> = Vec::new();
     let mut spans = Vec::new();
@@ -52,6 +52,7 @@ pub fn spans(records: &[Record]) -> Vec<Span> {
         let detail = "cut off".to_owned();
         spans.push(Span { step, began, ended: began, detail, good: false });
     }
+    spans.sort_by_key(|span| span.began);
     spans
 }
 
@@ -275,5 +276,25 @@ mod tests {
         let svg = picture(&records);
         assert!(svg.contains("routing switched") && svg.ends_with("</svg>\n"));
         assert_eq!(svg.matches("<rect").count(), 3);
+    }
+
+    /// `LAZULI_BLESS=1` draws it anew, after `lazuli releases export N --as json` gave another record.
+    #[test]
+    fn the_picture_on_the_concept_page_is_of_the_record_beside_it() {
+        let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/concepts");
+        let read = |name: &str| std::fs::read_to_string(docs.join(name)).expect("readable");
+        let records: Vec<Record> =
+            serde_json::from_str(&read("release-timeline.json")).expect("a record");
+        let picture = picture(&records);
+        if std::env::var("LAZULI_BLESS").is_ok_and(|bless| bless == "1") {
+            std::fs::write(docs.join("release-timeline.svg"), &picture).expect("written");
+        }
+        assert_eq!(read("release-timeline.svg"), picture);
+        let page = read("releases.md");
+        assert!(page.contains("](release-timeline.svg)"), "the page shows it");
+        // Every step that the record has is explained on the page.
+        for span in spans(&records) {
+            assert!(page.contains(span.step.name()), "{} is not explained", span.step);
+        }
     }
 }

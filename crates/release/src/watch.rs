@@ -5,6 +5,7 @@
 //! production itself. What the old version did before the switch is the measure for what cannot be
 //! judged absolutely.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,19 @@ const SLOWER: f64 = 2.0;
 const SLACK_MS: f64 = 200.0;
 /// And never longer than this on average, whatever the old one took: the standard's warning.
 const SLOWEST_MS: f64 = 5_000.0;
+/// The signal that is judged by a mean.
+const TIME: &str = "response time";
 /// Looks in a row that must agree on what is not counted: the standard's three consecutive failures.
 const IN_A_ROW: u32 = 3;
+/// Below this share of instances in order, in percent, a site is failing, whatever the others still
+/// answer. An instance that is only being added to two others does not bring it so low.
+const IN_ORDER: f64 = 60.0;
+/// What the platform's health check needs to see of the new version before it says anything.
+const SETTLED: Duration = Duration::from_secs(15);
+/// How long a new version may be slow because it is new.
+const WARM: Duration = Duration::from_secs(10);
+/// What counts as lately.
+const LATELY: Duration = Duration::from_secs(5);
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 /// How long a look may wait for health or readiness.
@@ -49,7 +61,7 @@ pub struct Baseline {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Breach {
-    /// `5xx`, `response time`, `health`, `readiness`.
+    /// `5xx`, `response time`, `health`, `readiness`, `instances`, `worker`, `scheduler`.
     pub signal: String,
     /// What was seen, with the numbers.
     pub what: String,
@@ -126,15 +138,14 @@ pub fn judge(minutes: &Minutes, now: i64, before: &Served) -> Option<(&'static s
         }
         let Some(mean) = served.mean_ms().filter(|_| served.requests >= ENOUGH) else { continue };
         let usual = before.mean_ms().filter(|_| before.requests >= ENOUGH);
-        let limit = usual
-            .map_or(SLOWEST_MS, |usual| (usual * SLOWER).max(usual + SLACK_MS).min(SLOWEST_MS));
+        let limit = slowest(before);
         if mean > limit && usual.is_none_or(|usual| mean > usual * 1.5) {
             let usual = usual.map_or_else(
                 || "nothing is known of the version before".to_owned(),
                 |usual| format!("{usual:.0} ms was usual"),
             );
             return Some((
-                "response time",
+                TIME,
                 format!(
                     "{} requests {called} took {mean:.0} ms on average, where {limit:.0} ms is the limit and {usual}",
                     served.requests
@@ -143,6 +154,58 @@ pub fn judge(minutes: &Minutes, now: i64, before: &Served) -> Option<(&'static s
         }
     }
     None
+}
+
+/// How long an answer may take on average, in milliseconds.
+fn slowest(before: &Served) -> f64 {
+    let usual = before.mean_ms().filter(|_| before.requests >= ENOUGH);
+    usual.map_or(SLOWEST_MS, |usual| (usual * SLOWER).max(usual + SLACK_MS).min(SLOWEST_MS))
+}
+
+/// What was served by when, look by look, to tell a version that is slow from one that was slow when it
+/// was new: its first answers fill caches and pools.
+#[derive(Debug, Default)]
+struct History(VecDeque<(Duration, Served)>);
+
+impl History {
+    /// Whether what was answered lately was too slow as well. `at` counts from the switch.
+    fn still_slow(&mut self, at: Duration, served: Served, before: &Served) -> bool {
+        let lately = self.0.iter().rev().find(|(then, _)| *then + LATELY <= at);
+        let slow = lately.is_some_and(|(_, then)| {
+            let since = served.less(then);
+            since.requests >= ENOUGH && since.mean_ms().is_some_and(|ms| ms > slowest(before))
+        });
+        self.0.push_back((at, served));
+        while self.0.len() > 60 {
+            self.0.pop_front();
+        }
+        slow && at >= WARM
+    }
+}
+
+/// Judges the state that the platform's health check sees production's instances in: one that crashes
+/// and is started again is out of rotation meanwhile. `from` is the minute of the switch.
+pub fn judge_instances(minutes: &Minutes, from: i64, now: i64) -> Option<String> {
+    let health = minutes.health((now - 1).max(from)..=now)?;
+    (health < IN_ORDER).then(|| {
+        format!(
+            "{health:.0} % of the instances were in order in the last minutes by the platform's health check, where {IN_ORDER} % is the limit"
+        )
+    })
+}
+
+/// Judges a site that serves nobody, the worker's or the scheduler's: while it is deployed it may be
+/// away for a moment, but not for two whole minutes.
+pub fn judge_silent(minutes: &Minutes, from: i64, now: i64) -> Option<String> {
+    let whole = (now - 2).max(from + 1)..=now - 1;
+    if whole.clone().count() < 2 {
+        return None;
+    }
+    let low = whole.clone().all(|at| minutes.health(at..=at).is_some_and(|h| h < IN_ORDER));
+    let health = minutes.health(whole).filter(|_| low)?;
+    Some(format!(
+        "{health:.0} % of its instances were in order in the last two minutes by the platform's health check, where {IN_ORDER} % is the limit"
+    ))
 }
 
 /// A watch under way, in a task of its own; dropped, it ends.
@@ -213,12 +276,15 @@ impl Look {
             Duration::try_from(since).unwrap_or_default()
         };
         let mut standing = Standing::default();
-        // In a row: slow or failing by the counts, health, readiness.
-        let mut rows = [0_u32; 3];
+        // In a row: slow or failing by the counts, health, readiness, instances.
+        let mut rows = [0_u32; 4];
+        let mut history = History::default();
         loop {
             let began = Instant::now();
-            let (figures, health, readiness) = tokio::join!(
+            let (figures, worker, scheduler, health, readiness) = tokio::join!(
                 self.cloud.served(Place::Production, switched),
+                self.silent(Place::Worker, switched),
+                self.silent(Place::Scheduler, switched),
                 self.cloud.answers(Place::Production, &self.health, PATIENCE),
                 self.cloud.answers(Place::Production, &self.readiness, PATIENCE),
             );
@@ -228,15 +294,29 @@ impl Look {
                     standing.looks += 1;
                     let ours = minutes.less(minute(switched), &counted);
                     standing.served = ours.since(minute(switched));
-                    let judged = judge(&ours, minute(Timestamp::now()), &self.baseline.before);
+                    let before = &self.baseline.before;
+                    let still_slow = history.still_slow(passed(), standing.served, before);
+                    let judged = judge(&ours, minute(Timestamp::now()), before)
+                        .filter(|(signal, _)| *signal != TIME || still_slow);
                     rows[0] = if judged.is_some() { rows[0] + 1 } else { 0 };
                     // Counts do not come and go: twice is certain enough.
                     wrong = judged.filter(|_| rows[0] >= 2);
+                    let now = minute(Timestamp::now());
+                    let sick = judge_instances(&minutes, minute(switched), now)
+                        .filter(|_| passed() >= SETTLED);
+                    rows[3] = if sick.is_some() { rows[3] + 1 } else { 0 };
+                    if let Some(what) = sick.filter(|_| rows[3] >= IN_A_ROW) {
+                        wrong = wrong.or(Some(("instances", what)));
+                    }
                 }
                 Err(error) => {
                     standing.blind += 1;
                     tracing::debug!(%error, "no figures");
                 }
+            }
+            // Two whole minutes are certain enough.
+            for (signal, what) in [("worker", worker), ("scheduler", scheduler)] {
+                wrong = wrong.or(what.map(|what| (signal, what)));
             }
             for (row, signal, outcome) in [(1, "health", health), (2, "readiness", readiness)] {
                 match outcome {
@@ -257,16 +337,27 @@ impl Look {
                 after_ms: crate::event::millis(watched),
             });
             // What looks bad at the very end is looked at once more.
-            standing.over = watched >= self.lasts && rows == [0; 3];
+            standing.over = watched >= self.lasts && rows == [0; 4];
             let ends = standing.over || standing.breach.is_some();
             if tell.send(standing.clone()).is_err() || ends {
                 // Whoever waits for a breach must not be told that nobody watches.
                 return tell.closed().await;
             }
             let rest = self.lasts.saturating_sub(watched).max(Duration::from_millis(200));
-            let every = if rows == [0; 3] { EVERY } else { EVERY / 2 };
+            let every = if rows == [0; 4] { EVERY } else { EVERY / 2 };
             tokio::time::sleep(every.min(rest).saturating_sub(began.elapsed() / 4)).await;
         }
+    }
+}
+
+impl Look {
+    /// What is wrong with a site that serves nobody, if there is one and the platform says.
+    async fn silent(&self, place: Place, since: Timestamp) -> Option<String> {
+        if !self.cloud.has(place) {
+            return None;
+        }
+        let minutes = self.cloud.served(place, since).await.ok()?;
+        judge_silent(&minutes, minute(since), minute(Timestamp::now()))
     }
 }
 
@@ -281,7 +372,33 @@ mod tests {
     }
 
     fn minutes(all: &[(i64, Served)]) -> Minutes {
-        Minutes(all.iter().copied().collect())
+        Minutes { served: all.iter().copied().collect(), ..Minutes::default() }
+    }
+
+    fn health(all: &[(i64, f64)]) -> Minutes {
+        Minutes { health: all.iter().copied().collect(), ..Minutes::default() }
+    }
+
+    #[test]
+    fn instances_that_crash_again_and_again_are_a_breach_and_one_that_is_added_is_not() {
+        let half = health(&[(100, 100.0), (101, 50.0), (102, 50.0)]);
+        let what = judge_instances(&half, 100, 102).expect("a breach");
+        assert!(what.starts_with("50 % of the instances"), "{what}");
+        // A third beside two, and what the old version's instances did before the switch.
+        assert_eq!(judge_instances(&health(&[(102, 66.7)]), 100, 102), None);
+        assert_eq!(judge_instances(&health(&[(99, 0.0), (100, 100.0)]), 100, 100), None);
+        // A platform that says nothing is no breach.
+        assert_eq!(judge_instances(&Minutes::default(), 100, 102), None);
+    }
+
+    #[test]
+    fn a_worker_may_be_away_while_it_is_deployed_and_no_longer() {
+        let away = health(&[(100, 20.0), (101, 30.0), (102, 100.0), (103, 0.0)]);
+        assert_eq!(judge_silent(&away, 100, 103), None);
+        let down = health(&[(100, 100.0), (101, 10.0), (102, 0.0), (103, 100.0)]);
+        let what = judge_silent(&down, 100, 103).expect("a breach");
+        assert!(what.starts_with("5 % of its instances"), "{what}");
+        assert_eq!(judge_silent(&down, 101, 103), None, "two whole minutes are waited for");
     }
 
     const GOOD: Served = Served { requests: 3000.0, failed: 3.0, seconds: 60.0 };
@@ -307,6 +424,32 @@ mod tests {
         let before = served(1000.0, 80.0, 900.0);
         let now = minutes(&[(100, served(200.0, 16.0, 1000.0))]);
         assert_eq!(judge(&now, 100, &before), None);
+    }
+
+    #[test]
+    fn slow_because_it_is_new_is_given_time_and_slow_for_good_is_not() {
+        let at = |second: u32| Duration::from_secs(second.into());
+        // Two seconds an answer at first, and as usual from then on.
+        let mut history = History::default();
+        let looks = (1..=15_u32).map(|second| {
+            let slow = second.min(4);
+            let served = Served {
+                requests: 25.0 * f64::from(second),
+                failed: 0.0,
+                seconds: 50.0 * f64::from(slow) + 0.5 * f64::from(second - slow),
+            };
+            (second, served)
+        });
+        for (second, served) in looks {
+            assert!(!history.still_slow(at(second), served, &GOOD), "after {second} s");
+        }
+        let mut history = History::default();
+        let slow = (1..=12_u32).map(|second| {
+            let served = served(25.0 * f64::from(second), 0.0, 900.0);
+            history.still_slow(at(second), served, &GOOD)
+        });
+        let slow: Vec<bool> = slow.collect();
+        assert_eq!(slow.iter().position(|slow| *slow), Some(9), "{slow:?}");
     }
 
     #[test]
