@@ -16,7 +16,9 @@ use http::{
 use hyper::body::Incoming;
 
 use crate::{
-    Pool, Site, SiteState, Target, headers,
+    Pool, Site, SiteState, Target,
+    asked::Asked,
+    headers,
     instance::InFlight,
     names, pages,
     request_body::Source,
@@ -49,11 +51,13 @@ const AFFINITY: &str = "ARRAffinity";
 /// A request on its way to an instance.
 struct Exchange<'a> {
     connection: &'a Connection,
-    /// The name in the table, to look the site up again.
-    name: &'a str,
     method: Method,
     url: PathAndQuery,
+    /// Whom it is for, also to look the site up again.
+    asked: &'a Asked,
+    /// As the client sent them: an instance's are made for each attempt.
     headers: HeaderMap,
+    log_id: HeaderValue,
     source: Source,
     last: Rc<Cell<Instant>>,
     started: Instant,
@@ -65,44 +69,46 @@ struct Route {
     cookies: Vec<HeaderValue>,
 }
 
-/// Answers a request to a site. `name` is the site's name in the table, `host` what the client
-/// calls it.
+/// Answers a request to a site.
 ///
 /// Until the first `await` this counts the request on an instance of the table in force; the drain in
 /// [`Gateway::drained`](crate::Gateway::drained) rests on that.
 pub(crate) async fn serve(
     connection: &Rc<Connection>,
-    name: &str,
-    host: &HeaderValue,
+    asked: &Asked,
     site: Arc<Site>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let Ok(authority) = host.to_str() else {
-        return pages::plain(StatusCode::BAD_REQUEST, "the Host field is not text");
-    };
     let (mut parts, incoming) = request.into_parts();
     let url = path_and_query(&parts.uri);
     // A browser cannot be made to trust the region for `.localhost`, which never leaves the machine:
     // there plain HTTP is served whatever the site demands under its real name.
-    let local = names::split_authority(authority)
-        .is_some_and(|(host, _)| names::is_local(&names::canonical(host)));
-    if site.https_only && !connection.peer.tls && !local {
-        return pages::moved(&format!("https://{authority}{}", url.as_str()));
+    if site.https_only && !connection.peer.tls && !names::is_local(&asked.host) {
+        return pages::moved(&format!("https://{}{}", asked.text(), url.as_str()));
     }
     if site.state == SiteState::Stopped {
         return pages::stopped();
     }
     let secure = connection.peer.tls;
-    let Some(route) = choose(&site, &parts.headers, url.query(), authority, secure, &[]) else {
+    let Some(route) = choose(&site, &parts.headers, url.query(), &asked.host, secure, &[]) else {
         site.unserved.fetch_add(1, Ordering::Relaxed);
         return pages::unavailable("The web app has no instance that can answer.");
     };
     let websocket = websocket_key(&parts);
-    headers::prepare_request(&mut parts.headers, &site, host, url.as_str(), &connection.client);
+    let log_id = headers::log_id();
     if let Some(upgrade) = websocket {
         if !site.websockets {
             return pages::plain(StatusCode::FORBIDDEN, "WebSockets are off for this web app");
         }
+        let client = &connection.client;
+        parts.headers = headers::for_instance(
+            &parts.headers,
+            &site,
+            &asked.authority,
+            url.as_str(),
+            log_id,
+            client,
+        );
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         parts.headers.insert(header::UPGRADE, upgrade);
         parts.uri = Uri::from(url);
@@ -111,15 +117,16 @@ pub(crate) async fn serve(
     let last = Rc::new(Cell::new(Instant::now()));
     let exchange = Exchange {
         connection,
-        name,
+        asked,
         method: parts.method,
         url,
         headers: parts.headers,
+        log_id,
         source: Source::new(incoming, last.clone()),
         started: last.get(),
         last,
     };
-    exchange.run(site, authority, route).await
+    exchange.run(site, route).await
 }
 
 fn path_and_query(uri: &Uri) -> PathAndQuery {
@@ -143,12 +150,7 @@ fn websocket_key(parts: &Parts) -> Option<HeaderValue> {
 }
 
 impl Exchange<'_> {
-    async fn run(
-        self,
-        mut site: Arc<Site>,
-        authority: &str,
-        mut route: Route,
-    ) -> Response<ResponseBody> {
+    async fn run(self, mut site: Arc<Site>, mut route: Route) -> Response<ResponseBody> {
         let mut tried = Vec::new();
         let mut fresh = false;
         let mut answered_nothing = false;
@@ -191,12 +193,13 @@ impl Exchange<'_> {
             }
             // By the table that is in force now: a swap may have happened.
             let table = self.connection.gateway.table();
-            match table.get(self.name) {
+            match table.get(&self.asked.name) {
                 Some(Target::Site(current)) => site = current.clone(),
-                _ => return pages::no_site(authority),
+                _ => return pages::no_site(self.asked.text()),
             }
             let secure = self.connection.peer.tls;
-            let next = choose(&site, &self.headers, self.url.query(), authority, secure, &tried);
+            let next =
+                choose(&site, &self.headers, self.url.query(), &self.asked.host, secure, &tried);
             let Some(next) = next else {
                 site.unserved.fetch_add(1, Ordering::Relaxed);
                 return pages::unavailable("The web app has no instance that can answer.");
@@ -207,7 +210,7 @@ impl Exchange<'_> {
 
     async fn attempt(
         &self,
-        site: &Site,
+        site: &Arc<Site>,
         route: &Route,
         fresh: bool,
     ) -> Result<(Response<Incoming>, Link), Failure> {
@@ -226,7 +229,14 @@ impl Exchange<'_> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.url.clone());
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = headers::for_instance(
+            &self.headers,
+            site,
+            &self.asked.authority,
+            self.url.as_str(),
+            self.log_id.clone(),
+            &self.connection.client,
+        );
         let response = link.send(request, site.client_idle, &self.last).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::Broken("it switched protocols unasked".to_owned()));
@@ -265,11 +275,10 @@ fn choose(
     site: &Site,
     headers: &HeaderMap,
     query: Option<&str>,
-    authority: &str,
+    domain: &str,
     secure: bool,
     tried: &[u64],
 ) -> Option<Route> {
-    let domain = authority.split(':').next().unwrap_or(authority);
     let mut cookies = Vec::new();
     let pool = if site.ramp_up.is_empty() {
         &site.pool

@@ -8,53 +8,47 @@ use std::{
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{
-        CONNECTION, COOKIE, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
-    },
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST},
 };
 
 use crate::Site;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-const HOP_BY_HOP: [HeaderName; 7] = [
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
-/// Takes out the fields that are `unwanted`. Looking through the few that are there is cheaper than
-/// asking for each that should not be.
-fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    while let Some(name) = headers.keys().find(|name| unwanted(name)).cloned() {
-        headers.remove(name);
-    }
+/// Whether a field concerns one connection only, whatever `Connection` names (RFC 9110, 7.6.1).
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
-/// Takes out what concerns one connection only (RFC 9110, 7.6.1).
+/// What `Connection` names. A client must not be able to take out what routing and framing rest on.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| token.trim().parse().ok())
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect()
+}
+
+/// Takes out what concerns one connection only.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|token| token.trim().parse().ok())
-            // A client must not be able to take out what routing and framing rest on.
-            .filter(|name| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+    for name in named_by_connection(headers) {
+        headers.remove(name);
     }
-    strip(headers, |name| HOP_BY_HOP.contains(name));
+    // Looking through the few that are there is cheaper than asking for each that should not be.
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
+        headers.remove(name);
+    }
 }
 
 const X_ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
@@ -73,23 +67,35 @@ const X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
 const X_WAWS_UNENCODED_URL: HeaderName = HeaderName::from_static("x-waws-unencoded-url");
 const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
 
-/// What the front end alone may say. A client that sends one of these is not believed.
-const OURS: [HeaderName; 14] = [
-    X_ARR_LOG_ID,
-    CLIENT_IP,
-    X_CLIENT_IP,
-    X_CLIENT_PORT,
-    DISGUISED_HOST,
-    X_SITE_DEPLOYMENT_ID,
-    WAS_DEFAULT_HOSTNAME,
-    X_FORWARDED_PROTO,
-    X_APPSERVICE_PROTO,
-    X_ARR_SSL,
-    X_FORWARDED_TLSVERSION,
-    X_ORIGINAL_URL,
-    X_WAWS_UNENCODED_URL,
-    MAX_FORWARDS,
-];
+/// Whether the front end alone may say this. A client that does is not believed.
+fn is_ours(name: &str) -> bool {
+    matches!(
+        name,
+        "x-arr-log-id"
+            | "client-ip"
+            | "x-client-ip"
+            | "x-client-port"
+            | "disguised-host"
+            | "x-site-deployment-id"
+            | "was-default-hostname"
+            | "x-forwarded-proto"
+            | "x-appservice-proto"
+            | "x-arr-ssl"
+            | "x-forwarded-tlsversion"
+            | "x-original-url"
+            | "x-waws-unencoded-url"
+            | "max-forwards"
+    )
+}
+
+/// A field that a CGI-like environment cannot tell from one of ours: there `X_Forwarded_Proto` and
+/// `X-Forwarded-Proto` are both `HTTP_X_FORWARDED_PROTO`.
+fn looks_like_ours(name: &str) -> bool {
+    name.contains('_') && {
+        let dashed = name.replace('_', "-");
+        dashed == X_FORWARDED_FOR.as_str() || is_ours(&dashed)
+    }
+}
 
 /// What a connection adds to each of its requests, made once.
 pub(crate) struct ClientHeaders {
@@ -97,8 +103,15 @@ pub(crate) struct ClientHeaders {
     ip: HeaderValue,
     port: HeaderValue,
     tls: Option<(HeaderValue, HeaderValue)>,
-    /// The site that the connection last asked for: its deployment and its host.
-    site: RefCell<Option<(Arc<Site>, HeaderValue, HeaderValue)>>,
+    /// What is the same for every request to the site and host that the connection last asked for.
+    /// Copying it costs a fraction of putting the fields together anew.
+    last: RefCell<Option<Same>>,
+}
+
+struct Same {
+    site: Arc<Site>,
+    host: HeaderValue,
+    headers: HeaderMap,
 }
 
 fn value(text: &str) -> HeaderValue {
@@ -113,107 +126,108 @@ impl ClientHeaders {
             ip: value(&client.ip().to_string()),
             port: HeaderValue::from(client.port()),
             tls: tls.map(|(version, arr)| (value(version), value(arr))),
-            site: RefCell::default(),
+            last: RefCell::default(),
         }
     }
 
-    fn site(&self, site: &Arc<Site>) -> (HeaderValue, HeaderValue) {
-        let mut last = self.site.borrow_mut();
-        match &*last {
-            Some((known, deployment, host)) if Arc::ptr_eq(known, site) => {
-                (deployment.clone(), host.clone())
-            }
-            _ => {
-                let (deployment, host) = (value(&site.deployment_id), value(&site.host));
-                *last = Some((site.clone(), deployment.clone(), host.clone()));
-                (deployment, host)
-            }
+    /// The fields that every request of this client to `site` as `host` gets.
+    fn same(&self, site: &Arc<Site>, host: &HeaderValue) -> HeaderMap {
+        let mut last = self.last.borrow_mut();
+        if let Some(same) = &*last
+            && Arc::ptr_eq(&same.site, site)
+            && same.host == *host
+        {
+            return same.headers.clone();
         }
+        let mut headers = HeaderMap::with_capacity(24);
+        headers.insert(HOST, host.clone());
+        headers.insert(MAX_FORWARDS, HeaderValue::from_static("10"));
+        headers.insert(CLIENT_IP, self.address.clone());
+        headers.insert(X_CLIENT_IP, self.ip.clone());
+        headers.insert(X_CLIENT_PORT, self.port.clone());
+        headers.insert(DISGUISED_HOST, host.clone());
+        headers.insert(X_SITE_DEPLOYMENT_ID, value(&site.deployment_id));
+        headers.insert(WAS_DEFAULT_HOSTNAME, value(&site.host));
+        if let Some((version, arr)) = &self.tls {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+            headers.insert(X_APPSERVICE_PROTO, HeaderValue::from_static("https"));
+            headers.insert(X_ARR_SSL, arr.clone());
+            headers.insert(X_FORWARDED_TLSVERSION, version.clone());
+        }
+        headers.insert(X_FORWARDED_FOR, self.address.clone());
+        *last = Some(Same { site: site.clone(), host: host.clone(), headers: headers.clone() });
+        headers
     }
 }
 
-/// Makes a client's header fields those that an instance gets.
+/// The header fields that an instance gets for a client's: `asked`, of which nothing is changed, so that
+/// a request can be sent again.
 ///
 /// App Service's own fields are as observed in public request dumps of Linux web apps; only
 /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-ARR-SSL` are documented
 /// (learn.microsoft.com/azure/app-service/overview-inbound-outbound-ips and
 /// …/configure-language-python#detect-https-session). Over plain HTTP there is no
 /// `X-Forwarded-Proto`.
-pub(crate) fn prepare_request(
-    headers: &mut HeaderMap,
+pub(crate) fn for_instance(
+    asked: &HeaderMap,
     site: &Arc<Site>,
     host: &HeaderValue,
     url: &str,
+    log_id: HeaderValue,
     client: &ClientHeaders,
-) {
-    strip_hop_by_hop(headers);
-    // The gateway answers `100 Continue` itself, once the instance reads the body.
-    headers.remove(EXPECT);
-    join_cookies(headers);
-    strip(headers, is_ours);
-    let value =
-        |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
-    headers.insert(http::header::HOST, host.clone());
-    headers.insert(MAX_FORWARDS, HeaderValue::from_static("10"));
-    headers.insert(X_ARR_LOG_ID, log_id());
-    headers.insert(CLIENT_IP, client.address.clone());
-    headers.insert(X_CLIENT_IP, client.ip.clone());
-    headers.insert(X_CLIENT_PORT, client.port.clone());
-    headers.insert(DISGUISED_HOST, host.clone());
-    let (deployment, default_host) = client.site(site);
-    headers.insert(X_SITE_DEPLOYMENT_ID, deployment);
-    headers.insert(WAS_DEFAULT_HOSTNAME, default_host);
-    if let Some((version, arr)) = &client.tls {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-        headers.insert(X_APPSERVICE_PROTO, HeaderValue::from_static("https"));
-        headers.insert(X_ARR_SSL, arr.clone());
-        headers.insert(X_FORWARDED_TLSVERSION, version.clone());
-    }
-    let forwarded = if headers.contains_key(&X_FORWARDED_FOR) {
-        // The client's claim comes first, who really connected last.
-        let mut chain = Vec::new();
-        for claim in headers.get_all(&X_FORWARDED_FOR) {
-            chain.extend_from_slice(claim.as_bytes());
-            chain.extend_from_slice(b", ");
+) -> HeaderMap {
+    let mut headers = client.same(site, host);
+    let named = named_by_connection(asked);
+    for (name, value) in asked {
+        match name.as_str() {
+            // Said anew, joined, or extended below. `100 Continue` the gateway answers itself, once
+            // the instance reads the body.
+            "host" | "cookie" | "x-forwarded-for" | "expect" => {}
+            text if is_ours(text) || is_hop_by_hop(name) || looks_like_ours(text) => {}
+            _ if named.contains(name) => {}
+            _ => {
+                headers.append(name.clone(), value.clone());
+            }
         }
-        chain.extend_from_slice(client.address.as_bytes());
-        HeaderValue::from_bytes(&chain).unwrap_or_else(|_| client.address.clone())
-    } else {
-        client.address.clone()
-    };
-    headers.insert(X_FORWARDED_FOR, forwarded);
+    }
+    if !named.contains(&COOKIE)
+        && let Some(cookies) = joined(asked, &COOKIE, b"; ", None)
+    {
+        headers.insert(COOKIE, cookies);
+    }
+    // The client's claim comes first, who really connected last.
+    if !named.contains(&X_FORWARDED_FOR)
+        && let Some(chain) = joined(asked, &X_FORWARDED_FOR, b", ", Some(&client.address))
+    {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    headers.insert(X_ARR_LOG_ID, log_id);
     let url = value(url);
     headers.insert(X_ORIGINAL_URL, url.clone());
     headers.insert(X_WAWS_UNENCODED_URL, url);
+    headers
 }
 
-/// HTTP/2 may split a cookie over several fields; HTTP/1.1 has one (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(COOKIE).iter();
-    if cookies.next().is_none() || cookies.next().is_none() {
-        return;
+/// The values of a field in one, with `last` behind them; `None` when there is none. HTTP/2 may split a
+/// cookie over several fields where HTTP/1.1 has one (RFC 9113, 8.2.3).
+fn joined(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    between: &[u8],
+    last: Option<&HeaderValue>,
+) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    let mut others = values.chain(last).peekable();
+    if others.peek().is_none() {
+        return Some(first.clone());
     }
-    let joined = headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect::<Vec<_>>()
-        .join(&b"; "[..]);
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-        headers.insert(COOKIE, joined);
+    let mut text = first.as_bytes().to_vec();
+    for value in others {
+        text.extend_from_slice(between);
+        text.extend_from_slice(value.as_bytes());
     }
-}
-
-/// Whether a field is the front end's to set, or one that a CGI-like environment cannot tell from such
-/// a field: there `X_Forwarded_Proto` and `X-Forwarded-Proto` are both `HTTP_X_FORWARDED_PROTO`.
-fn is_ours(name: &HeaderName) -> bool {
-    if OURS.contains(name) {
-        return true;
-    }
-    name.as_str().contains('_') && {
-        let dashed = name.as_str().replace('_', "-");
-        dashed == X_FORWARDED_FOR.as_str() || OURS.iter().any(|ours| ours.as_str() == dashed)
-    }
+    Some(HeaderValue::from_bytes(&text).unwrap_or_else(|_| first.clone()))
 }
 
 /// The value of a cookie that a client sent.
@@ -250,7 +264,7 @@ pub(crate) fn random() -> u64 {
 }
 
 /// A random version-4 UUID.
-fn log_id() -> HeaderValue {
+pub(crate) fn log_id() -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let random = u128::from(random()) << 64 | u128::from(random());
     let mut id = *b"........-....-4...-....-............";
@@ -277,15 +291,18 @@ mod tests {
     }
 
     fn prepared(pairs: &[(&'static str, &'static str)], tls: bool) -> HeaderMap {
-        let mut headers = map(pairs);
+        let asked = map(pairs);
         let client = ClientHeaders::new(
             ([192, 0, 2, 7], 4711).into(),
             tls.then_some(("1.3", "256|128|CN=a|CN=b")),
         );
         let site = Arc::new(Site::new("notes", Some("staging")));
         let host = HeaderValue::from_static("notes-staging.azurewebsites.net");
-        prepare_request(&mut headers, &site, &host, "/a?b", &client);
-        headers
+        let first = for_instance(&asked, &site, &host, "/a?b", log_id(), &client);
+        let mut again = for_instance(&asked, &site, &host, "/a?b", log_id(), &client);
+        again.insert(X_ARR_LOG_ID, first[X_ARR_LOG_ID].clone());
+        assert_eq!(first, again, "what is kept for the connection makes no difference");
+        first
     }
 
     #[test]

@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asked;
 mod authority;
 mod body;
 mod front;

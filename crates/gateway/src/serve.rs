@@ -1,7 +1,7 @@
 //! One connection of a client: what it speaks, and whom its requests are for.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     future::Future,
     net::SocketAddr,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::HOST};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -32,7 +32,9 @@ use tokio::{
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::{
-    BoxError, Origin, Peer, Target, TlsVersion, front,
+    BoxError, Origin, Peer, Target, TlsVersion,
+    asked::{self, Asked},
+    front,
     gateway::{Listening, Shared},
     headers::{self, ClientHeaders},
     io::{self, Io, Prefixed},
@@ -65,6 +67,18 @@ pub(crate) struct Connection {
     since: Cell<Instant>,
     /// Counts the connection, also when it is a WebSocket or a tunnel by now.
     permit: Rc<OwnedSemaphorePermit>,
+    /// What it last asked for: most connections ask for one host all their life.
+    last_asked: RefCell<Option<Rc<Asked>>>,
+}
+
+impl Connection {
+    fn asked(&self, authority: HeaderValue) -> Result<Rc<Asked>, &'static str> {
+        let mut last = self.last_asked.borrow_mut();
+        match &*last {
+            Some(asked) if asked.authority == authority => Ok(asked.clone()),
+            _ => Ok(last.insert(Rc::new(Asked::read(authority)?)).clone()),
+        }
+    }
 }
 
 /// Serves a connection that was just accepted.
@@ -138,6 +152,7 @@ async fn plain(
         open: Cell::new(0),
         since: Cell::new(Instant::now()),
         permit,
+        last_asked: RefCell::default(),
     };
     serve(io, Rc::new(connection), false).await;
 }
@@ -190,6 +205,7 @@ async fn terminate(shared: Arc<Shared>, io: impl Io, peer: Peer, permit: Rc<Owne
         open: Cell::new(0),
         since: Cell::new(Instant::now()),
         permit,
+        last_asked: RefCell::default(),
     };
     serve(stream, Rc::new(connection), h2).await;
 }
@@ -343,37 +359,28 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
     if request.method() == Method::CONNECT {
         return connect(connection, request).await;
     }
-    let authority_value = match authority(&request) {
-        Ok(authority) => authority,
+    let asked = match asked::authority(&request).and_then(|value| connection.asked(value)) {
+        Ok(asked) => asked,
         Err(why) => return pages::plain(StatusCode::BAD_REQUEST, why),
     };
-    let Ok(authority) = authority_value.to_str() else {
-        return pages::plain(StatusCode::BAD_REQUEST, "the Host field is not text");
-    };
-    let Some((host, port)) = names::split_authority(authority) else {
-        return pages::plain(StatusCode::BAD_REQUEST, "the Host field is not a host name");
-    };
-    let host = names::canonical(host);
+    let host = asked.host.as_str();
     // A certificate was shown, and a least TLS version enforced, for one name; requests for another do
     // not belong on this connection (RFC 9110, 7.4).
     if let Some(server_name) = &connection.server_name
         && *server_name != host
-        && !(server_name == "localhost" && names::is_loopback(&host))
+        && !(server_name == "localhost" && names::is_loopback(host))
     {
         return pages::plain(
             StatusCode::MISDIRECTED_REQUEST,
             format!("this connection was opened for {server_name}, not for {host}"),
         );
     }
-    let name = names::table_name(&host);
-    let target = connection.gateway.table().get(&name).cloned();
+    let target = connection.gateway.table().get(&asked.name).cloned();
     match target {
-        Some(Target::Site(site)) => {
-            front::serve(connection, &name, &authority_value, site, request).await
-        }
+        Some(Target::Site(site)) => front::serve(connection, &asked, site, request).await,
         Some(Target::Service(_)) if !connection.peer.tls => {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-            pages::moved(&format!("https://{authority}{path}"))
+            pages::moved(&format!("https://{}{path}", asked.text()))
         }
         Some(Target::Service(service)) => {
             // On the region's runtime: the gateway's threads are for moving bytes. It goes on when the
@@ -390,47 +397,19 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
                 }
             }
         }
-        None if names::is_local(&host) && host != "localhost" => pages::no_site(&host),
+        None if names::is_local(host) && host != "localhost" => pages::no_site(host),
         None if connection.proxy && request.uri().authority().is_some() => {
-            if let Some(refusal) = refusal(connection, &host) {
+            if let Some(refusal) = refusal(connection, host) {
                 return refusal;
             }
-            forward(connection, request, &host, port.unwrap_or(80)).await
+            forward(connection, request, host, asked.port.unwrap_or(80)).await
         }
-        None if names::is_azure(&host) => pages::no_site(&host),
+        None if names::is_azure(host) => pages::no_site(host),
         None => pages::plain(
             StatusCode::NOT_FOUND,
             "This is the gateway of a Lazuli region. Sites are at <site>.localhost on this port; \
              `lazuli env` sets it as the proxy for Azure's own names.",
         ),
-    }
-}
-
-/// Whom a request is for, as the client writes it. One answer only: what could be read in two ways is
-/// refused.
-fn authority(request: &Request<Incoming>) -> Result<HeaderValue, &'static str> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err("there is more than one Host field");
-    }
-    let target = request.uri().authority().map(http::uri::Authority::as_str);
-    match (request.version(), target, host) {
-        (Version::HTTP_2, Some(target), Some(host))
-            if !target.as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
-        {
-            Err(":authority and Host differ")
-        }
-        // RFC 9112, 3.2.2: the request target wins over Host, which must be there all the same.
-        (Version::HTTP_11, Some(_), None) | (_, None, None) => Err("there is no Host field"),
-        (_, Some(target), _)
-            if request.uri().scheme_str() != Some("https")
-                || request.version() == Version::HTTP_2 =>
-        {
-            HeaderValue::from_str(target).map_err(|_| "the address is not text")
-        }
-        (_, Some(_), _) => Err("https is reached with CONNECT"),
-        (_, None, Some(host)) => Ok(host.clone()),
     }
 }
 
