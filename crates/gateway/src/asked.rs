@@ -23,7 +23,7 @@ impl Asked {
             names::split_authority(text).ok_or("the Host field is not a host name")?;
         let host = names::canonical(host).into_owned();
         let name = names::table_name(&host).into_owned();
-        Ok(Self { host, port, name, authority })
+        Ok(Self { authority, host, port, name })
     }
 
     /// As the client writes it.
