@@ -184,8 +184,8 @@ async fn main() -> Outcome<()> {
         line(&mut out, &format!("  GET, {resources} resources"), took, began.elapsed())?;
 
         let body = json!({ "location": "westeurope" });
-        // No more than there are resources: who is overtaken too often on one is told to come again.
-        for writers in [1_u32, 32_u32.min(resources)] {
+        // On ten resources several writers want the same one: they take turns.
+        for writers in [1_u32, 32] {
             let began = Instant::now();
             let rounds = 320 / writers;
             let write = |writer: u32| {

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use lazuli_host::{Inside, edge};
+use lazuli_region::appservice::adapters;
 use lazuli_region::directory::Directory;
 
 use crate::cli::{Context, Target};
@@ -68,7 +69,9 @@ fn inside(
         Failure::new(Exit::Target, format!("the region `{region}` is not running"))
             .advise(format!("start it: lazuli region start{}", flag(region)))
     })?;
-    // The proxy is the machine's side; inside, names lead where they lead in the VNet.
+    // The proxy of `lazuli env` is the machine's side. Inside, private names lead where they lead in the
+    // VNet, and the rest (Resource Manager, Entra ID) is behind the proxy that apps use: what an agent
+    // in the VNet reaches, `terraform apply` with its secrets reaches here.
     let skip = |name: &str| name.to_ascii_lowercase().ends_with("_proxy");
     let mut env: Vec<(OsString, OsString)> =
         std::env::vars_os().filter(|(name, _)| !skip(&name.to_string_lossy())).collect();
@@ -77,6 +80,9 @@ fn inside(
         variables.into_iter().filter(|(name, _)| !skip(name)).map(|(n, v)| (n.into(), v.into())),
     );
     let directory = Directory::at(&environment.dir);
+    let hosts = std::fs::read_to_string(directory.hosts()).unwrap_or_default();
+    let names = hosts.lines().flat_map(|line| line.split_whitespace().skip(1)).map(str::to_owned);
+    env.extend(adapters::proxied(names).into_iter().map(|(n, v)| (n.into(), v.into())));
     lazuli_host::enter(&Inside {
         init: running.init,
         cwd: std::env::current_dir().unwrap_or_else(|_| "/".into()),

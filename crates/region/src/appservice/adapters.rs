@@ -22,6 +22,24 @@ use crate::store::Store;
 /// Where sandboxes find the region's proxy: the address that `HTTPS_PROXY` names.
 pub const PROXY: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 1, 1), 3128);
 
+/// What leads a program inside the VNet to the rest of the world: the region's proxy, but for the private
+/// `names`, which are reached directly, over the network that it is in.
+pub fn proxied(names: impl IntoIterator<Item = String>) -> Vec<(&'static str, String)> {
+    let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
+    let mut direct = vec!["localhost".to_owned(), "127.0.0.1".into(), "169.254.131.2".into()];
+    direct.extend(names);
+    direct.dedup();
+    let direct = direct.join(",");
+    vec![
+        ("HTTPS_PROXY", proxy.clone()),
+        ("https_proxy", proxy.clone()),
+        ("HTTP_PROXY", proxy.clone()),
+        ("http_proxy", proxy),
+        ("NO_PROXY", direct.clone()),
+        ("no_proxy", direct),
+    ]
+}
+
 /// The gateway's table.
 pub struct Front(pub Arc<Gateway>);
 
@@ -102,24 +120,14 @@ impl Surroundings for Region {
     fn environment(&self) -> Vec<(&'static str, String)> {
         // The bundle is mounted where the distribution has its own, so these name that path.
         const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
-        let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
-        // Private names are reached directly, over the network that App Service is integrated with.
-        let mut direct = vec!["localhost".to_owned(), "127.0.0.1".into(), "169.254.131.2".into()];
-        direct.extend(self.names.hosts().into_iter().map(|(_, name)| name));
-        direct.dedup();
-        let direct = direct.join(",");
-        vec![
-            ("HTTPS_PROXY", proxy.clone()),
-            ("https_proxy", proxy.clone()),
-            ("HTTP_PROXY", proxy.clone()),
-            ("http_proxy", proxy),
-            ("NO_PROXY", direct.clone()),
-            ("no_proxy", direct),
+        let mut variables = proxied(self.names.hosts().into_iter().map(|(_, name)| name));
+        variables.extend([
             ("SSL_CERT_FILE", BUNDLE.to_owned()),
             ("REQUESTS_CA_BUNDLE", BUNDLE.to_owned()),
             ("CURL_CA_BUNDLE", BUNDLE.to_owned()),
             ("NODE_EXTRA_CA_CERTS", BUNDLE.to_owned()),
-        ]
+        ]);
+        variables
     }
 
     fn identity(&self, principal: &str, address: Ipv4Addr) -> Option<(String, IdentityHeader)> {

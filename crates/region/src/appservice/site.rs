@@ -4,10 +4,7 @@
 //! stays (<https://learn.microsoft.com/azure/app-service/deploy-staging-slots#which-settings-are-swapped>)
 //! is decided in [`super::swap`]; here is only what there is.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -307,15 +304,16 @@ pub struct SiteRecord {
 }
 
 /// `config/slotConfigNames`: <https://learn.microsoft.com/rest/api/appservice/web-apps/update-slot-configuration-names>.
+/// In the order they were given: Terraform's azurerm holds them as lists, and another order as a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StickyNames {
     /// Application settings.
-    pub app_setting_names: BTreeSet<String>,
+    pub app_setting_names: Vec<String>,
     /// Connection strings.
-    pub connection_string_names: BTreeSet<String>,
+    pub connection_string_names: Vec<String>,
     /// Azure Storage mounts.
-    pub azure_storage_config_names: BTreeSet<String>,
+    pub azure_storage_config_names: Vec<String>,
 }
 
 /// Whether a site's or slot's name is one Azure takes: letters, digits and inner hyphens.

@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn sticky() -> impl Strategy<Value = StickyNames> {
-        (collection::btree_set(names(), 0..3), collection::btree_set(names(), 0..3)).prop_map(
+        (collection::vec(names(), 0..3), collection::vec(names(), 0..3)).prop_map(
             |(app_setting_names, connection_string_names)| StickyNames {
                 app_setting_names,
                 connection_string_names,

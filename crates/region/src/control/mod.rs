@@ -76,6 +76,7 @@ pub struct Context {
     data_plane: Arc<DataPlane>,
     handles: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     locks: Locks,
+    writes: Locks,
     operations: watch::Sender<u64>,
 }
 
@@ -125,6 +126,7 @@ impl Context {
             activity: activity::Activity::default(),
             handles: HashMap::new(),
             locks: Locks::default(),
+            writes: Locks::default(),
             operations: watch::Sender::new(0),
         }
     }
@@ -179,6 +181,11 @@ impl Context {
         self.locks.lock(id).await
     }
 
+    /// Lets the writers of a resource through one after another, however many come at once.
+    pub(crate) async fn lock_writes(&self, id: &ResourceId) -> Guard {
+        self.writes.lock(id).await
+    }
+
     /// Holds creations with one and the same name of the region apart.
     pub(crate) async fn lock_name(&self, name: &str) -> Guard {
         // No resource has such an ID.
@@ -224,7 +231,7 @@ impl Context {
 #[derive(Default)]
 struct Locks(std::sync::Mutex<HashMap<ResourceId, Arc<tokio::sync::Mutex<()>>>>);
 
-/// Held while a resource is provisioned or deleted.
+/// Held while a resource is written, provisioned or deleted.
 pub(crate) struct Guard(
     #[expect(dead_code, reason = "held, not read")] tokio::sync::OwnedMutexGuard<()>,
 );

@@ -37,7 +37,7 @@ use crate::{
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 /// How many entries a list shows at once.
 const PAGE: usize = 1_000;
-/// How often a write is tried again because another writer was faster.
+/// How often a write is tried again because a controller was faster: clients wait for one another.
 const ATTEMPTS: usize = 32;
 /// Azure's limits on tags.
 const MAX_TAGS: usize = 50;
@@ -442,6 +442,9 @@ impl Request_<'_> {
             return Err(ArmError::invalid_content("The request content must be a JSON object"));
         }
         named_alike(&body, id)?;
+        // Held until the answer: a write that is refused in the doing puts back what was there before,
+        // and must not put it over somebody else's.
+        let _turn = self.context.lock_writes(id).await;
         for _ in 0..ATTEMPTS {
             let parent = self.parent(id)?;
             if let Some(group) =
@@ -590,8 +593,10 @@ impl Request_<'_> {
                 existing.is_some_and(|existing| bare == "*" || bare == &*existing.etag)
             })
         };
-        if self.headers.get(header::IF_MATCH).is_some_and(|value| !fits(value))
-            || self.headers.get(header::IF_NONE_MATCH).is_some_and(fits)
+        // Terraform's azurerm sends both fields empty with a private DNS zone: that is no condition.
+        let given = |name| self.headers.get(name).filter(|value: &&HeaderValue| !value.is_empty());
+        if given(header::IF_MATCH).is_some_and(|value| !fits(value))
+            || given(header::IF_NONE_MATCH).is_some_and(fits)
         {
             return failed();
         }

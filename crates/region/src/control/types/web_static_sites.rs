@@ -20,9 +20,10 @@ use crate::{
     control::{
         Context,
         error::ArmError,
+        operation, router,
         schema::{self, Schema},
     },
-    store::{Batch, Resource},
+    store::{Batch, Expect, Resource},
 };
 
 /// Static sites.
@@ -246,8 +247,28 @@ impl ResourceType for StaticSites {
                         "secretState": "None",
                     }),
                 )),
-                (&Method::GET, "customdomains" | "builds" | "userprovidedfunctionapps") => {
+                (_, action) if action == "builds" || action.starts_with("builds/") => {
+                    build(self, context, call).await
+                }
+                (&Method::GET, "customdomains" | "userprovidedfunctionapps") => {
                     Ok(Reply::ok(json!({ "value": [] })))
+                }
+                (&Method::GET | &Method::DELETE, action)
+                    if action.starts_with("customdomains/") =>
+                {
+                    Err(ArmError::new(
+                        http::StatusCode::NOT_FOUND,
+                        "NotFound",
+                        format!("Cannot find CustomDomain with name {}.", last(call)),
+                    ))
+                }
+                // A region has no public DNS: no name of one's own leads here, and that is what Azure
+                // says of a name that does not lead to the site.
+                (&Method::POST | &Method::PUT, action) if action.starts_with("customdomains/") => {
+                    Err(ArmError::bad_request(
+                        "BadRequest",
+                        "CNAME Record is invalid. Please ensure the CNAME record has been created.",
+                    ))
                 }
                 (&Method::PUT, _) => Err(ArmError::not_implemented(
                     "Static sites of this region serve no content: they take app settings and linked back ends, nothing else.",
@@ -255,6 +276,116 @@ impl ResourceType for StaticSites {
                 _ => Err(ArmError::method_not_allowed(&call.method)),
             }
         })
+    }
+}
+
+/// The last segment of a request's path.
+fn last<'a>(call: &'a Call<'_>) -> &'a str {
+    call.segments.last().map_or("", String::as_str)
+}
+
+/// What stands below `builds`. A site without a repository has one build, `default`: production
+/// (<https://learn.microsoft.com/rest/api/appservice/static-sites/get-static-site-build>). Its settings and
+/// its back end are the site's own.
+async fn build(
+    sites: &StaticSites,
+    context: &Arc<Context>,
+    call: &Call<'_>,
+) -> Result<Reply, ArmError> {
+    let id = &call.id;
+    let site = context.store.get(id).ok_or_else(|| ArmError::not_found(id))?;
+    let default = || {
+        let shown = sites.view(context, &site);
+        let properties = &shown["properties"];
+        json!({
+            "id": format!("{id}/builds/default"), "name": "default", "type": format!("{KIND}/builds"),
+            "properties": {
+                "buildId": "default", "sourceBranch": properties["branch"], "pullRequestTitle": null,
+                "hostname": properties["defaultHostname"], "status": "WaitingForDeployment",
+                "createdTimeUtc": site.created, "lastUpdatedOn": site.changed,
+                "linkedBackends": properties["linkedBackends"],
+            },
+        })
+    };
+    let Some(below) = call.action.strip_prefix("builds/") else {
+        return Ok(Reply::ok(json!({ "value": [default()] })));
+    };
+    let (name, below) = below.split_once('/').unwrap_or((below, ""));
+    if name != "default" {
+        return Err(ArmError::new(
+            http::StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("Cannot find StaticSiteBuild with name {name}."),
+        ));
+    }
+    let shown = |linked: &Resource| router::show(context, linked);
+    match (&call.method, below.split_once('/').unwrap_or((below, ""))) {
+        (&Method::GET, ("", _)) => Ok(Reply::ok(default())),
+        (_, ("listappsettings", _) | ("config", "appsettings")) => {
+            let call = Call {
+                method: call.method.clone(),
+                id: id.clone(),
+                action: below.to_owned(),
+                segments: call.segments.clone(),
+                query: call.query.clone(),
+                body: call.body.clone(),
+                api_version: call.api_version,
+                caller: call.caller,
+            };
+            sites.act(context, &call).await
+        }
+        (&Method::GET, ("linkedbackends", "")) => {
+            let linked = context.store.list(LINKED, id);
+            Ok(Reply::ok(
+                json!({ "value": linked.iter().map(|one| shown(one)).collect::<Vec<_>>() }),
+            ))
+        }
+        (method, ("linkedbackends", rest)) => {
+            let (validates, name) = match rest.strip_suffix("/validate") {
+                Some(_) => (true, call.segments.iter().nth_back(1).map_or("", String::as_str)),
+                None => (false, last(call)),
+            };
+            let linked = id.child("linkedBackends", name).map_err(|_| ArmError::not_found(id))?;
+            let existing = context.store.get(&linked);
+            match method {
+                &Method::GET => existing
+                    .map(|linked| Reply::ok(shown(&linked)))
+                    .ok_or_else(|| ArmError::not_found(&linked)),
+                &Method::DELETE => {
+                    if existing.is_none() {
+                        return Ok(Reply::no_content());
+                    }
+                    operation::remove(context, &linked).await?;
+                    Ok(Reply::new(http::StatusCode::OK, None))
+                }
+                &Method::PUT | &Method::POST if validates == (method == Method::POST) => {
+                    let _turn = context.lock_writes(&linked).await;
+                    let write = Write {
+                        id: &linked,
+                        existing: existing.as_deref(),
+                        method: super::Method::Put,
+                        body: call.body.clone(),
+                        api_version: call.api_version,
+                        caller: call.caller,
+                    };
+                    let mut batch = Batch::new();
+                    let mut body = LinkedBackends.desired(context, &write, &mut batch)?;
+                    if validates {
+                        return Ok(Reply::no_content());
+                    }
+                    body["properties"]["provisioningState"] = json!("Succeeded");
+                    batch.expect(id, Expect::Present).put(&linked, body);
+                    context.store.commit(batch).await?;
+                    let linked =
+                        context.store.get(&linked).ok_or_else(|| ArmError::not_found(&linked))?;
+                    Ok(Reply::ok(shown(&linked)))
+                }
+                _ => Err(ArmError::method_not_allowed(method)),
+            }
+        }
+        _ => Err(ArmError::not_implemented(
+            "Static sites of this region serve no content: a build has settings and a linked back end, nothing else.",
+        )),
     }
 }
 

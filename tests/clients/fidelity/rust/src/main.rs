@@ -2,7 +2,7 @@
 
 use std::{env, error::Error};
 
-use azure_core::credentials::Secret;
+use azure_core::{credentials::Secret, error::ErrorKind};
 use azure_identity::ClientSecretCredential;
 use azure_security_keyvault_secrets::{ResourceExt as _, SecretClient, models::SetSecretParameters};
 
@@ -22,7 +22,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(read.value.as_deref(), Some("wert"));
     assert_eq!(read.resource_id()?.version, written.resource_id()?.version);
     let absent = client.get_secret("absent", None).await.expect_err("there is none");
-    assert!(absent.to_string().contains("SecretNotFound"), "{absent}");
+    let ErrorKind::HttpResponse { status, error_code, .. } = absent.kind() else {
+        return Err(absent.into());
+    };
+    assert_eq!((u16::from(*status), error_code.as_deref()), (404, Some("SecretNotFound")), "{absent}");
     println!("fine");
     Ok(())
 }
