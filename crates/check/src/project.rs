@@ -53,6 +53,8 @@ pub struct Stack {
     by_kind: HashMap<Arc<str>, Vec<usize>>,
     by_address: HashMap<Arc<str>, usize>,
     back: HashMap<Arc<str>, Vec<usize>>,
+    /// By type: what has an `…_id` that may be anything's.
+    vague: HashMap<Arc<str>, Vec<usize>>,
     places: BTreeMap<(FileId, u32), usize>,
     sources: Arc<Sources>,
 }
@@ -73,6 +75,7 @@ impl Stack {
         let mut by_kind: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
         let mut by_address = HashMap::new();
         let mut back: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+        let mut vague: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
         let mut places = BTreeMap::new();
         for (i, r) in configuration.resources.iter().enumerate() {
             places.entry((r.span.file, r.span.start)).or_insert(i);
@@ -82,7 +85,17 @@ impl Stack {
                 continue;
             }
             for e in &r.body {
-                for x in e.value.refs() {
+                let refs = e.value.refs();
+                if e.key.ends_with("_id")
+                    && (refs.iter().any(|x| x.address.ends_with("[*]"))
+                        || refs.is_empty() && !matches!(e.value.kind, Kind::Text(_) | Kind::Null))
+                {
+                    let list = vague.entry(r.kind.clone()).or_default();
+                    if list.last() != Some(&i) {
+                        list.push(i);
+                    }
+                }
+                for x in refs {
                     let list = back.entry(x.address.clone()).or_default();
                     if list.last() != Some(&i) {
                         list.push(i);
@@ -101,6 +114,7 @@ impl Stack {
             by_kind,
             by_address,
             back,
+            vague,
             places,
             sources,
         }
@@ -142,7 +156,22 @@ impl Stack {
         kinds: &'a [&str],
         by: &'a str,
     ) -> impl Iterator<Item = (&'a Resource, bool)> {
-        self.all(kinds).filter_map(move |x| {
+        // Looked up, not searched: a search for each of N resources among N others is quadratic.
+        debug_assert!(by.ends_with("_id"), "what is vague is kept for such attributes alone");
+        let mut candidates: Vec<usize> = self
+            .back
+            .get(&r.address)
+            .into_iter()
+            .flatten()
+            .chain(kinds.iter().filter_map(|k| self.vague.get(*k)).flatten())
+            .copied()
+            .collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates.into_iter().map(|i| &self.configuration.resources[i]).filter_map(move |x| {
+            if !kinds.contains(&&*x.kind) {
+                return None;
+            }
             let v = x.get(by)?;
             let refs = v.refs();
             if refs.iter().any(|f| f.address == r.address || f.address.ends_with("[*]")) {
@@ -520,12 +549,14 @@ fn decode(bytes: Vec<u8>) -> (String, Option<String>) {
 
 /// The place of an unresolved merge.
 fn conflict(file: FileId, text: &str) -> Option<(String, Span)> {
-    if !text.contains("<<<<<<< ") {
-        return None;
-    }
+    // The last end is looked for once: a search from every beginning is quadratic.
+    let end_of_conflict = text.rfind("\n>>>>>>> ")?;
     let mut offset = 0;
     for line in text.split_inclusive('\n') {
-        if line.starts_with("<<<<<<< ") && text[offset..].contains("\n>>>>>>> ") {
+        if offset > end_of_conflict {
+            return None;
+        }
+        if line.starts_with("<<<<<<< ") {
             let end = offset + line.trim_end().len();
             return Some((
                 "this file has an unresolved merge conflict".into(),

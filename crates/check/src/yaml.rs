@@ -78,8 +78,12 @@ pub(crate) fn parse(file: FileId, text: &str) -> Result<Vec<Value>, (String, Spa
             _ => continue,
         };
         weight = weight.saturating_add(own);
+        // Said before the next one is unfolded: `<<` copies what it merges.
         if own > MAX_WEIGHT {
             return Err(("its aliases unfold to too much".into(), at));
+        }
+        if weight > MAX_WEIGHT * 8 {
+            return Err(("it is too large".into(), at));
         }
         if anchor != 0 {
             anchors.insert(anchor, (value.clone(), own));
@@ -91,9 +95,6 @@ pub(crate) fn parse(file: FileId, text: &str) -> Result<Vec<Value>, (String, Spa
                 open.add(value);
             }
         }
-    }
-    if weight > MAX_WEIGHT * 8 {
-        return Err(("it is too large".into(), Span::new(file, 0, 0)));
     }
     Ok(out)
 }

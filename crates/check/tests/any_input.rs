@@ -2,7 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use lazuli_check::{Config, Input, Options, Report, check, rules, walk};
 use proptest::prelude::*;
@@ -56,6 +57,149 @@ fn deep_and_endless_input_ends() {
         ("requirements.txt", deep("-", 1_000_000)),
         ("b.sh", deep("$(", 300_000)),
     ]);
+}
+
+/// What fuzzing found (`fuzz/run`), each as the kind of file that it was found in.
+#[test]
+fn what_fuzzing_found_ends() {
+    let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/regressions");
+    let mut count = 0;
+    for target in std::fs::read_dir(found).unwrap().map(|e| e.unwrap()) {
+        let name = match target.file_name().to_str().unwrap() {
+            "hcl" => "main.tf",
+            "pipelines" => "azure-pipelines.yml",
+            "manifest" => "lazuli.yaml",
+            "plan" => "plan.json",
+            other => panic!("{other} is no target whose inputs are one file"),
+        };
+        for input in std::fs::read_dir(target.path()).unwrap().map(|e| e.unwrap()) {
+            count += 1;
+            let began = Instant::now();
+            judge(vec![(name, std::fs::read(input.path()).unwrap())]);
+            // A hang took hours; without optimisation and on a busy machine this takes seconds.
+            assert!(began.elapsed().as_secs() < 60, "{:?}: {:?}", input.path(), began.elapsed());
+        }
+    }
+    assert!(count >= 3, "{count} inputs");
+}
+
+/// Four times as much takes about four times as long: a search for each among all takes sixteen.
+/// Both sizes are measured in turns and the best of each counts, as the machine may be busy.
+#[test]
+fn time_grows_as_the_input_does() {
+    type Make = fn(usize) -> Vec<(&'static str, Vec<u8>)>;
+    let inputs: [(&str, usize, Make); 5] = [
+        ("resources that refer to one another", 60, |n| vec![("prod/main.tf", dense(n).into())]),
+        ("beginnings of a merge conflict", 20_000, |n| {
+            vec![("a.tf", "<<<<<<< x\n".repeat(n).into())]
+        }),
+        ("a function with a long name", 20_000, |n| {
+            vec![("a.tf", format!("x = {}a()\n", "a::".repeat(n)).into())]
+        }),
+        ("steps of a pipeline", 500, |n| {
+            let steps = "- script: |\n    set -e\n    echo ok\n".repeat(n);
+            vec![("azure-pipelines.yml", format!("trigger: [main]\nsteps:\n{steps}").into())]
+        }),
+        ("settings", 2_000, |n| {
+            let one =
+                |i| format!("{{\"name\": \"S{i}\", \"value\": \"v\", \"slotSetting\": false}}");
+            let all: Vec<String> = (0..n).map(one).collect();
+            vec![("settings.json", format!("[{}]", all.join(",")).into())]
+        }),
+    ];
+    for (what, n, make) in inputs {
+        let (mut small, mut large) = (f64::MAX, f64::MAX);
+        for _ in 0..4 {
+            for (size, best) in [(n, &mut small), (4 * n, &mut large)] {
+                let files = make(size);
+                let began = Instant::now();
+                judge(files);
+                *best = best.min(began.elapsed().as_secs_f64());
+            }
+        }
+        assert!(large / small < 9.0, "{what}: {n} in {small:.3} s, {} in {large:.3} s", 4 * n);
+    }
+}
+
+/// What has most to do with one another, `n` times: plans, sites, slots, subnets, groups, vaults.
+fn dense(n: usize) -> String {
+    let one = |i: usize| {
+        format!(
+            r#"
+resource "azurerm_service_plan" "p{i}" {{
+  sku_name = "P2v3"
+}}
+resource "azurerm_monitor_autoscale_setting" "s{i}" {{
+  target_resource_id = azurerm_service_plan.p{i}.id
+}}
+resource "azurerm_linux_web_app" "w{i}" {{
+  service_plan_id           = azurerm_service_plan.p{i}.id
+  virtual_network_subnet_id = azurerm_subnet.n{i}.id
+  identity {{
+    type = "SystemAssigned"
+  }}
+  site_config {{
+  }}
+  app_settings = {{
+    DB = "@Microsoft.KeyVault(SecretUri=${{azurerm_key_vault_secret.k{i}.versionless_id}})"
+  }}
+}}
+resource "azurerm_linux_web_app_slot" "t{i}" {{
+  name           = "staging"
+  app_service_id = azurerm_linux_web_app.w{i}.id
+  site_config {{
+  }}
+}}
+resource "azurerm_subnet" "n{i}" {{
+  address_prefixes = ["10.{}.{}.0/24"]
+}}
+resource "azurerm_network_security_group" "g{i}" {{
+}}
+resource "azurerm_subnet_network_security_group_association" "a{i}" {{
+  subnet_id                 = azurerm_subnet.n{i}.id
+  network_security_group_id = azurerm_network_security_group.g{i}.id
+}}
+resource "azurerm_key_vault" "v{i}" {{
+  rbac_authorization_enabled = true
+}}
+resource "azurerm_key_vault_secret" "k{i}" {{
+  name         = "app-db-password"
+  key_vault_id = azurerm_key_vault.v{i}.id
+}}
+resource "azurerm_role_assignment" "r{i}" {{
+  scope                = azurerm_key_vault.v{i}.id
+  role_definition_name = "Key Vault Secrets User"
+  principal_id         = azurerm_linux_web_app.w{i}.identity[0].principal_id
+}}
+resource "azurerm_private_endpoint" "e{i}" {{
+  subnet_id = azurerm_subnet.n{i}.id
+  private_service_connection {{
+    private_connection_resource_id = azurerm_key_vault.v{i}.id
+    subresource_names              = ["vault"]
+  }}
+}}
+resource "azurerm_postgresql_flexible_server" "d{i}" {{
+  delegated_subnet_id = azurerm_subnet.n{i}.id
+}}
+resource "azurerm_postgresql_flexible_server_configuration" "c{i}" {{
+  name      = "pgbouncer.enabled"
+  server_id = azurerm_postgresql_flexible_server.d{i}.id
+}}
+resource "azurerm_monitor_diagnostic_setting" "m{i}" {{
+  target_resource_id = azurerm_linux_web_app.w{i}.id
+}}
+resource "azurerm_monitor_metric_alert" "ma{i}" {{
+  scopes = [azurerm_linux_web_app.w{i}.id]
+  criteria {{
+    metric_name = "Http5xx"
+  }}
+}}
+"#,
+            i / 250 % 250,
+            i % 250
+        )
+    };
+    (0..n).map(one).collect()
 }
 
 #[test]

@@ -283,6 +283,11 @@ impl<'p> Evaluator<'p> {
         }
         let ignores = ignored(&block.body);
         for (key, each) in list {
+            // What memory holds is bounded as time is: some nine hundred thousand resources.
+            self.spend(64);
+            if self.fuel.get() == 0 {
+                break;
+            }
             let address = Arc::from(resource_address(&module.path, data, kind, name, &key));
             let scope = Scope { module, each: &each, bindings: None };
             let body = self.body(&block.body, &scope, 0);
@@ -1067,20 +1072,19 @@ impl<'p> Evaluator<'p> {
                 (object("[*]", each), usize::from(index.is_some()))
             }
             (_, Some(i)) => {
-                let (list, _) = expand(&keys);
-                let wanted = instance_key(&i);
-                match wanted.and_then(|w| list.into_iter().find(|(k, _)| **k == *w)) {
+                self.spend(keys.search());
+                match instance(&keys, &i) {
                     Some((k, each)) => (object(&k, each), 1),
                     None if i.is_unknown() => (object("[*]", Each::default()), 1),
                     None => (missing("there is no such instance".into(), span), steps.len()),
                 }
             }
             (Keys::Count(_), None) => {
-                let (list, _) = expand(&keys);
+                let Some(list) = self.whole(&keys) else { return (too_much(span), steps.len()) };
                 (Value::list(list.into_iter().map(|(k, e)| object(&k, e)).collect(), span), 0)
             }
             (Keys::Each(items), None) => {
-                let (list, _) = expand(&keys);
+                let Some(list) = self.whole(&keys) else { return (too_much(span), steps.len()) };
                 let mut map = Map::default();
                 for ((k, e), (raw, _)) in list.into_iter().zip(items.iter()) {
                     map.insert(Entry {
@@ -1093,6 +1097,18 @@ impl<'p> Evaluator<'p> {
                 (Value::map(map, span), 0)
             }
         }
+    }
+
+    /// All instances, paid for: each of N that refers to all of them makes N × N.
+    fn whole(&self, keys: &Keys) -> Option<Vec<(Arc<str>, Each)>> {
+        const COST: u64 = 16;
+        let list = expand(keys).0;
+        self.spend(COST * list.len() as u64);
+        (self.fuel.get() > 0).then_some(list)
+    }
+
+    fn spend(&self, cost: u64) {
+        self.fuel.set(self.fuel.get().saturating_sub(cost));
     }
 
     fn module_reference(
@@ -1137,19 +1153,18 @@ impl<'p> Evaluator<'p> {
                 (object(Arc::from("[*]"), unknown_each(&keys, span)), usize::from(i.is_some()))
             }
             (_, Some(i)) => {
-                let wanted = instance_key(&i);
-                let (list, _) = expand(&keys);
-                match wanted.and_then(|w| list.into_iter().find(|(k, _)| **k == *w)) {
+                self.spend(keys.search());
+                match instance(&keys, &i) {
                     Some((k, each)) => (object(k, each), 1),
                     None => (Value::unknown("its module's key is unknown", span), steps.len()),
                 }
             }
             (Keys::Count(_), None) => {
-                let (list, _) = expand(&keys);
+                let Some(list) = self.whole(&keys) else { return (too_much(span), steps.len()) };
                 (Value::list(list.into_iter().map(|(k, e)| object(k, e)).collect(), span), 0)
             }
             (Keys::Each(items), None) => {
-                let (list, _) = expand(&keys);
+                let Some(list) = self.whole(&keys) else { return (too_much(span), steps.len()) };
                 let mut map = Map::default();
                 for ((k, e), (raw, _)) in list.into_iter().zip(items.iter()) {
                     map.insert(Entry {
@@ -1375,17 +1390,7 @@ fn expand(keys: &Keys) -> (Vec<(Arc<str>, Each)>, Option<Arc<str>>) {
             };
             ((0..*n).map(one).collect(), None)
         }
-        Keys::Each(items) => {
-            let one = |(k, v): &(Arc<str>, Value)| {
-                let each = Each {
-                    key: Some(Value::text(k.clone(), v.span)),
-                    value: Some(v.clone()),
-                    index: None,
-                };
-                (Arc::from(format!("[\"{k}\"]")), each)
-            };
-            (items.iter().map(one).collect(), None)
-        }
+        Keys::Each(items) => (items.iter().map(|(k, v)| named(k, v)).collect(), None),
         Keys::Unknown(w) => (vec![(Arc::from("[*]"), unknown_each(keys, none))], Some(w.clone())),
     }
 }
@@ -1399,11 +1404,45 @@ fn unknown_each(keys: &Keys, span: Span) -> Each {
     Each { key: Some(v.clone()), value: Some(v.clone()), index: Some(v) }
 }
 
-fn instance_key(index: &Value) -> Option<String> {
-    match &index.kind {
-        Kind::Number(n) => Some(format!("[{n}]")),
-        Kind::Text(t) => Some(format!("[\"{t}\"]")),
+/// One instance, without making the others.
+fn instance(keys: &Keys, index: &Value) -> Option<(Arc<str>, Each)> {
+    let none = Span::default();
+    match (keys, &index.kind) {
+        (Keys::Count(n), Kind::Number(i)) => {
+            #[expect(clippy::cast_precision_loss, reason = "at most MAX_INSTANCES")]
+            let there = i.fract() == 0.0 && (0.0..*n as f64).contains(i);
+            let index = Value::new(Kind::Number(*i), none);
+            there.then(|| {
+                (Arc::from(format!("[{i}]")), Each { index: Some(index), ..Each::default() })
+            })
+        }
+        (Keys::Each(items), Kind::Text(t)) => {
+            items.iter().find(|(k, _)| k == t).map(|(k, v)| named(k, v))
+        }
         _ => None,
+    }
+}
+
+fn named(key: &Arc<str>, value: &Value) -> (Arc<str>, Each) {
+    let each = Each {
+        key: Some(Value::text(key.clone(), value.span)),
+        value: Some(value.clone()),
+        index: None,
+    };
+    (Arc::from(format!("[\"{key}\"]")), each)
+}
+
+fn too_much(span: Span) -> Value {
+    Value::unknown("the configuration takes too long to evaluate", span)
+}
+
+impl Keys {
+    /// What looking for one instance costs.
+    fn search(&self) -> u64 {
+        match self {
+            Self::Each(items) => items.len() as u64 / 16,
+            _ => 0,
+        }
     }
 }
 

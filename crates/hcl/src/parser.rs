@@ -529,14 +529,13 @@ impl Parser<'_> {
                 let span = self.span(start);
                 let mark = self.i;
                 // `provider::aws::arn_parse(…)`
-                let mut full = name.clone();
                 while self.at("::") {
                     self.i += 2;
-                    let Some(n) = self.ident() else {
+                    if self.ident().is_none() {
                         return Err(self.error("expected a function's name"));
-                    };
-                    full = Arc::from(format!("{full}::{n}"));
+                    }
                 }
+                let full: Name = Arc::from(&self.text[start..self.i]);
                 // Tokens decide, not spaces: `try (…)` is a call, and within brackets the parenthesis
                 // may stand on the next line.
                 self.space();

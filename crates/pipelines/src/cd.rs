@@ -74,15 +74,15 @@ pub(crate) fn render(source: &Source<'_>) -> String {
     for site in b.sites.iter().filter(|s| s.role != SiteRole::Backend) {
         background.push_str(&fill(
             r"
-                # Answers no users, so it has no slot.
-                - task: AzureWebApp@1
-                  displayName: Deploy to <<NAME>>
-                  inputs:
-                    azureSubscription: $(azureSubscription)
-                    appType: webAppLinux
-                    appName: <<NAME>>
-                    resourceGroupName: $(resourceGroup)
-                    package: $(Pipeline.Workspace)/app/app.zip
+          # Answers no users, so it has no slot.
+          - task: AzureWebApp@1
+            displayName: Deploy to <<NAME>>
+            inputs:
+              azureSubscription: $(azureSubscription)
+              appType: webAppLinux
+              appName: <<NAME>>
+              resourceGroupName: $(resourceGroup)
+              package: $(Pipeline.Workspace)/app/app.zip
 ",
             &[("NAME", &site.name)],
         ));
@@ -90,34 +90,54 @@ pub(crate) fn render(source: &Source<'_>) -> String {
     if let (Some(_), Some(web)) = (hosted, &b.frontend) {
         background.push_str(&fill(
             r###"
-                - download: current
-                  displayName: Fetch the front end
-                  artifact: frontend
+          - download: current
+            displayName: Fetch the front end
+            artifact: frontend
 
-                # The token is Azure's to give, to whoever may; the log shows ***.
-                - task: AzureCLI@2
-                  displayName: Fetch the front end's deployment token
-                  inputs:
-                    azureSubscription: $(azureSubscription)
-                    scriptType: bash
-                    scriptLocation: inlineScript
-                    inlineScript: |
-                      set -euo pipefail
-                      key=$(az staticwebapp secrets list --name '<<NAME>>' --resource-group "$(resourceGroup)" --query properties.apiKey --output tsv)
-                      echo "##vso[task.setvariable variable=frontendKey;issecret=true]$key"
+          # The token is Azure's to give, to whoever may; the log shows ***.
+          - task: AzureCLI@2
+            displayName: Fetch the front end's deployment token
+            inputs:
+              azureSubscription: $(azureSubscription)
+              scriptType: bash
+              scriptLocation: inlineScript
+              inlineScript: |
+                set -euo pipefail
+                key=$(az staticwebapp secrets list --name '<<NAME>>' --resource-group "$(resourceGroup)" --query properties.apiKey --output tsv)
+                echo "##vso[task.setvariable variable=frontendKey;issecret=true]$key"
 
-                - task: AzureStaticWebApp@0
-                  displayName: Deploy the front end
-                  inputs:
-                    workingDirectory: $(Pipeline.Workspace)/frontend
-                    app_location: /
-                    skip_app_build: true
-                    skip_api_build: true
-                    azure_static_web_apps_api_token: $(frontendKey)
+          - task: AzureStaticWebApp@0
+            displayName: Deploy the front end
+            inputs:
+              workingDirectory: $(Pipeline.Workspace)/frontend
+              app_location: /
+              skip_app_build: true
+              skip_api_build: true
+              azure_static_web_apps_api_token: $(frontendKey)
 "###,
             &[("NAME", &web.name)],
         ));
     }
+    let background = if background.is_empty() {
+        background
+    } else {
+        format!(
+            r"
+  # Beside the watch, not before it: a worker that cannot be deployed leaves production watched. What
+  # this stage does was approved with the swap.
+  - stage: Background
+    displayName: Deploy what stands beside the web app
+    dependsOn: SwapToProduction
+    jobs:
+      - job: Background
+        timeoutInMinutes: '60'
+        steps:
+          - download: current
+            displayName: Fetch the package
+            artifact: app
+{background}"
+        )
+    };
     fill(
         CD,
         &[
@@ -267,31 +287,24 @@ stages:
                     ResourceGroupName: $(resourceGroup)
                     SourceSlot: staging
 
-                - download: current
-                  displayName: Fetch the package
-                  artifact: app
-
 <<BACKGROUND>>
 
+  # No environment: its approvals would hold up the watch.
   - stage: Watch
     displayName: Watch, and roll back
     dependsOn: SwapToProduction
     jobs:
-      - deployment: Watch
-        environment: production
+      - job: Watch
         timeoutInMinutes: '30'
-        strategy:
-          runOnce:
-            deploy:
-              steps:
-                - checkout: self
+        steps:
+          - checkout: self
 
-                # 15 minutes: 5xx above 5 % or a failing health check swaps back.
-                - task: AzureCLI@2
-                  displayName: Watch production, and roll back when it fails
-                  inputs:
-                    azureSubscription: $(azureSubscription)
-                    scriptType: bash
-                    scriptLocation: inlineScript
-                    inlineScript: bash '<<SCRIPTS>>/watch.sh' '$(appServiceName)' '$(resourceGroup)'
+          # 15 minutes: 5xx above 5 % or a failing health check swaps back.
+          - task: AzureCLI@2
+            displayName: Watch production, and roll back when it fails
+            inputs:
+              azureSubscription: $(azureSubscription)
+              scriptType: bash
+              scriptLocation: inlineScript
+              inlineScript: bash '<<SCRIPTS>>/watch.sh' '$(appServiceName)' '$(resourceGroup)'
 ";

@@ -1,5 +1,8 @@
 //! What a blueprint costs a month. The standard's figures are built in; others are read from a
-//! price list with the same lines.
+//! price list with the same lines, or from what Azure's retail price API answers
+//! (`crate::cost::retail`).
+
+mod retail;
 
 use std::collections::BTreeMap;
 
@@ -19,10 +22,18 @@ pub struct PriceList {
 
 /// A price list cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("line {line} of the price list: {what}")]
-pub struct PriceListError {
-    line: usize,
-    what: String,
+pub enum PriceListError {
+    /// A line of a list of our own.
+    #[error("line {line} of the price list: {what}")]
+    Line {
+        /// Which line.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Azure's retail prices.
+    #[error("Azure's retail prices: {0}")]
+    Retail(String),
 }
 
 impl Default for PriceList {
@@ -37,18 +48,22 @@ fn key(item: &str, sku: &str) -> String {
 }
 
 impl PriceList {
-    /// Reads `item,sku,usd` lines (`#` begins a comment) over the standard's figures.
+    /// Reads `item,sku,usd` lines (`#` begins a comment) over the standard's figures; or, when it is
+    /// JSON, what Azure's retail price API answered, for one region and in US dollars.
     ///
     /// # Errors
-    /// The first line that is none.
+    /// The first line that is none; JSON that is no answer of that API, or holds several regions.
     pub fn parse(text: &str, source: &str) -> Result<Self, PriceListError> {
+        if text.trim_start().starts_with(['{', '[']) {
+            return retail::read(text, source);
+        }
         let mut list = Self { source: source.to_owned(), ..Self::default() };
         for (at, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() || line.eq_ignore_ascii_case("item,sku,usd") {
                 continue;
             }
-            let wrong = |what: String| PriceListError { line: at + 1, what };
+            let wrong = |what: String| PriceListError::Line { line: at + 1, what };
             let fields: Vec<&str> = line.split(',').map(str::trim).collect();
             let [item, sku, usd] = fields[..] else {
                 return Err(wrong("expected item,sku,usd".to_owned()));
@@ -136,6 +151,9 @@ pub fn estimate(blueprint: &Blueprint, prices: &PriceList) -> Estimate {
     add(&blueprint.monitoring.workspace, data::INSIGHTS, "5 GB ingest", (insights, insights));
     let endpoints = u32::try_from(blueprint.private_endpoints.len()).unwrap_or(u32::MAX);
     add("private endpoints", data::ENDPOINT, "Standard", (endpoints, endpoints));
+    if let Some(site) = &blueprint.frontend {
+        add(&site.name, data::STATIC_WEB_APP, "Standard", (1, 1));
+    }
     let sum = |which: fn((f64, f64)) -> f64| lines.iter().filter_map(|l| l.usd).map(which).sum();
     let (minimum, maximum) = (sum(|u| u.0), sum(|u| u.1));
     let unpriced = lines
@@ -191,7 +209,8 @@ mod tests {
             ("PostgreSQL,a,-1\n", 1),
             ("PostgreSQL,a,NaN\n", 1),
         ] {
-            assert_eq!(PriceList::parse(list, "x").unwrap_err().line, line, "{list}");
+            let error = PriceList::parse(list, "x").unwrap_err();
+            assert!(matches!(error, PriceListError::Line { line: l, .. } if l == line), "{list}");
         }
     }
 }

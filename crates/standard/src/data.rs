@@ -581,9 +581,24 @@ pub mod cost {
     pub const INSIGHTS: &str = "Application Insights";
     /// A private endpoint.
     pub const ENDPOINT: &str = "Private endpoint";
+    /// A Static Web App.
+    pub const STATIC_WEB_APP: &str = "Static Web App";
     /// All of them.
-    pub const ITEMS: [&str; 8] =
-        [PLAN, POSTGRES, POSTGRES_STANDBY, REDIS, MANAGED_REDIS, VAULT, INSIGHTS, ENDPOINT];
+    pub const ITEMS: [&str; 9] = [
+        PLAN,
+        POSTGRES,
+        POSTGRES_STANDBY,
+        REDIS,
+        MANAGED_REDIS,
+        VAULT,
+        INSIGHTS,
+        ENDPOINT,
+        STATIC_WEB_APP,
+    ];
+    /// The storage of a PostgreSQL server that the standard's figure holds, GB.
+    pub const POSTGRES_STORAGE_GB: f64 = 128.0;
+    /// Hours that Azure counts a month as.
+    pub const HOURS_A_MONTH: f64 = 730.0;
 
     const fn price(item: &'static str, sku: &'static str, usd: f64) -> Price {
         Price { item, sku, usd }
@@ -591,7 +606,7 @@ pub mod cost {
 
     /// The standard's figures, each for one unit: it gives two instances of P2v3 together, and five
     /// endpoints.
-    pub const PRICES: Said<[Price; 7]> = said(
+    pub const PRICES: Said<[Price; 8]> = said(
         "Monthly Cost Estimates",
         [
             price(PLAN, "P2v3", 250.0),
@@ -601,6 +616,7 @@ pub mod cost {
             price(VAULT, "Standard", 5.0),
             price(INSIGHTS, "5 GB ingest", 15.0),
             price(ENDPOINT, "Standard", 10.0),
+            price(STATIC_WEB_APP, "Standard", 9.0),
         ],
     );
     /// What an environment may cost a month in US dollars, where a manifest does not say: the

@@ -224,7 +224,7 @@ pub(crate) fn plan_of<'a>(s: &'a Stack, r: &Resource) -> Option<&'a Resource> {
 
 /// Whether a private endpoint leads to a resource for certain.
 pub(crate) fn has_endpoint(s: &Stack, r: &Resource) -> bool {
-    s.all(&["azurerm_private_endpoint"]).any(|e| {
+    s.referring(r).filter(|e| &*e.kind == "azurerm_private_endpoint").any(|e| {
         matches!(
             get(e, "private_service_connection.private_connection_resource_id"),
             Got::Written(x) if x.value.refs().iter().any(|f| f.address == r.address)

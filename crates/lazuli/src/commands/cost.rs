@@ -16,9 +16,12 @@ use crate::project::Project;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   lazuli cost                      by the standard's figures
-  lazuli cost --prices prices.csv  by your own: lines of item,sku,usd")]
+  lazuli cost --prices prices.csv  by your own: lines of item,sku,usd
+  lazuli cost --prices azure.json  by Azure's retail prices, as their API answers for one region:
+      curl 'https://prices.azure.com/api/retail/prices?$filter=armRegionName%20eq%20%27westeurope%27'
+      (and each NextPageLink after it, into the same file)")]
 pub(crate) struct Args {
-    /// A price list, over the standard's figures: lines of item,sku,usd
+    /// A price list, over the standard's figures: lines of item,sku,usd, or Azure's retail prices
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
 }
