@@ -51,6 +51,14 @@ const TRACEBACK: usize = 4;
 /// How much of a log file is looked at for them.
 const TAIL_BYTES: usize = 64 * 1024;
 
+/// How often something is asked for again whose answer was 5xx.
+const TRIES: u32 = 3;
+
+/// Whether an answer says nothing about whether the work was done.
+fn is_faltering(error: &Error) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.status.is_server_error())
+}
+
 /// Where something is deployed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -294,9 +302,16 @@ impl Cloud {
     ) -> Result<String, Error> {
         let scm = self.scm(place);
         let began = Instant::now();
+        let mut tries = 0;
         let id = loop {
             match scm.publish(package).await {
                 Ok(id) => break id,
+                // Done or not: the same package once more changes nothing.
+                Err(error) if is_faltering(&error) && tries < TRIES => {
+                    tries += 1;
+                    step.message(format!("sending the package again: {error}"));
+                    tokio::time::sleep(self.patience / 20).await;
+                }
                 // Another deployment is under way, perhaps one an interrupted release began.
                 Err(error) if error.is_conflict() && began.elapsed() < BUILD_LIMIT => {
                     step.message("waiting for another deployment on the site");
@@ -431,9 +446,16 @@ impl Cloud {
     ) -> Result<Ran, Trouble> {
         let scm = self.scm(place);
         let began = Instant::now();
+        let mut tries = 0;
         let id = loop {
             match scm.run_job(name, arguments).await {
                 Ok(id) => break id,
+                // Begun or not: two never overlap, and the second finds nothing to do.
+                Err(error) if is_faltering(&error) && tries < TRIES => {
+                    tries += 1;
+                    step.message(format!("asking for the job again: {error}"));
+                    tokio::time::sleep(self.patience / 20).await;
+                }
                 // A run that an earlier, interrupted release began: two must not overlap.
                 Err(error) if error.is_conflict() && began.elapsed() < MIGRATION_LIMIT => {
                     step.message("waiting for a run already under way");
