@@ -34,6 +34,7 @@ use crate::names::{Addresses, Names};
 use crate::postgres::{self, Postgres};
 use crate::quiet::{self, Quiet};
 use crate::redis::{self, Redis};
+use crate::reseal;
 use crate::seal::{Sealer, write_private};
 use crate::storage::Storage;
 use crate::store::Store;
@@ -129,7 +130,8 @@ impl Assembled {
         directory.create()?;
         let pythons = Arc::new(Pythons::default());
         let store = Store::open(&directory.store())?;
-        let sealer = Arc::new(Sealer::open(&directory.vault_key())?);
+        let sealer = reseal::open(&directory.vault_key(), &store, &directory.storage()).await?;
+        let sealer = Arc::new(sealer);
         let tenancy = Tenancy::open(&store).await?;
         let identity = Identity::open(&store, &sealer, &tenancy, directory).await?;
         let names = Names::default();

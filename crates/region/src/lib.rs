@@ -12,6 +12,7 @@ pub mod names;
 pub mod postgres;
 mod quiet;
 pub mod redis;
+pub mod reseal;
 pub mod seal;
 mod service;
 pub mod storage;

@@ -1,8 +1,8 @@
 //! Encryption of what must not lie on the disk in clear: secret values, passwords, keys.
 //!
 //! AES-256-GCM-SIV (a repeated nonce costs nothing but equality), keys in one 0600 file, newest first.
-//! A sealed value names its key, so that [`Sealer::rotate`] can add a key and old values stay readable
-//! until they are sealed again.
+//! A sealed value names its key, so that [`add_key`] can put a new one in front and old values stay
+//! readable until [`crate::reseal`] has sealed them by it and forgets the old one.
 
 use std::{
     fmt, fs,
@@ -42,15 +42,24 @@ pub enum SealError {
     /// The value was sealed by another key or for another place, or was changed.
     #[error("a sealed value cannot be opened: it was sealed by another region, or it was changed")]
     Refused,
+    /// There is no key file: no region was ever started here.
+    #[error("there is no key file {}: the region was never started", .0.display())]
+    None(PathBuf),
 }
 
 /// Bytes or text that must not be shown. Wiped when dropped.
 pub type Secret = Zeroizing<Vec<u8>>;
 
+struct Key {
+    number: u32,
+    cipher: LessSafeKey,
+}
+
 /// Seals and opens. Cheap to use, never prints its keys.
 pub struct Sealer {
-    path: PathBuf,
-    keys: Vec<(u32, LessSafeKey)>,
+    keys: Vec<Key>,
+    /// Keys that are no longer in the file: of backups that clients keep, and of nothing else.
+    retired: Vec<Key>,
 }
 
 impl fmt::Debug for Sealer {
@@ -62,49 +71,35 @@ impl fmt::Debug for Sealer {
 impl Sealer {
     /// Reads the key file, or makes one.
     pub fn open(path: &Path) -> Result<Self, SealError> {
-        let failed = |source| SealError::File { path: path.into(), source };
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                let mode = fs::metadata(path).map_err(failed)?.mode();
-                if mode & 0o077 != 0 {
-                    return Err(SealError::Exposed(path.into()));
-                }
-                Self::parse(path, &Zeroizing::new(text))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let text = match read(path) {
+            Err(SealError::None(_)) => {
+                let _turn = turn(path)?;
                 let text = key_line(1);
-                write_private(path, text.as_bytes()).map_err(failed)?;
-                Self::parse(path, &text)
+                write_private(path, text.as_bytes()).map_err(failed(path))?;
+                text
             }
-            Err(error) => Err(failed(error)),
-        }
-    }
-
-    fn parse(path: &Path, text: &str) -> Result<Self, SealError> {
-        let malformed = || SealError::Malformed(path.into());
-        let mut keys = Vec::new();
-        for line in text.lines() {
-            let (number, key) = line.split_once(':').ok_or_else(malformed)?;
-            let number = number.parse().map_err(|_| malformed())?;
-            let key = Zeroizing::new(STANDARD.decode(key).map_err(|_| malformed())?);
-            let key = UnboundKey::new(&AES_256_GCM_SIV, &key).map_err(|_| malformed())?;
-            keys.push((number, LessSafeKey::new(key)));
-        }
+            text => text?,
+        };
+        let keys = parse(&text).ok_or_else(|| SealError::Malformed(path.into()))?;
         if keys.is_empty() {
-            return Err(malformed());
+            return Err(SealError::Malformed(path.into()));
         }
-        Ok(Self { path: path.into(), keys })
+        Ok(Self { keys, retired: Vec::new() })
     }
 
-    /// The same with a new key in front. What is sealed from now on uses it; open and seal what exists
-    /// again, then forget the old key by deleting its line from the file.
-    pub fn rotate(self) -> Result<Self, SealError> {
-        let failed = |source| SealError::File { path: self.path.clone(), source };
-        let old = Zeroizing::new(fs::read_to_string(&self.path).map_err(failed)?);
-        let next = self.keys.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1;
-        let text = Zeroizing::new(format!("{}{}", *key_line(next), *old));
-        write_private(&self.path, text.as_bytes()).map_err(failed)?;
-        Self::parse(&self.path, &text)
+    /// Takes keys that are in the file no longer: lines as the file has them.
+    pub(crate) fn keep_retired(&mut self, lines: &str) {
+        self.retired = parse(lines).unwrap_or_default();
+    }
+
+    /// Whether it holds a key besides the one that seals: some values may not be sealed by that one.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.keys.len() > 1
+    }
+
+    /// Whether these bytes were sealed by another key of the file than the one that seals now.
+    pub(crate) fn is_old(&self, sealed: &[u8]) -> bool {
+        number_of(sealed).is_some_and(|number| self.keys[1..].iter().any(|k| k.number == number))
     }
 
     /// Seals `plain` for one `place` (a resource, a version): moved elsewhere it does not open.
@@ -112,7 +107,7 @@ impl Sealer {
     /// # Panics
     /// When the system has no random numbers: nothing can be kept safe then.
     pub fn seal(&self, place: &str, plain: &[u8]) -> Vec<u8> {
-        let (number, key) = &self.keys[0];
+        let Key { number, cipher } = &self.keys[0];
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).expect("the system's random numbers do not run out");
         let mut out = Vec::with_capacity(HEAD + plain.len() + 16);
@@ -120,7 +115,7 @@ impl Sealer {
         out.extend(number.to_be_bytes());
         out.extend(nonce);
         out.extend(plain);
-        let tag = key
+        let tag = cipher
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(place.as_bytes()),
@@ -133,21 +128,110 @@ impl Sealer {
 
     /// Opens what [`Sealer::seal`] made for the same `place`.
     pub fn open_sealed(&self, place: &str, sealed: &[u8]) -> Result<Secret, SealError> {
-        let (head, rest) = sealed.split_at_checked(HEAD).ok_or(SealError::Refused)?;
-        if head[0] != LAYOUT {
-            return Err(SealError::Refused);
-        }
-        let number = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-        let (_, key) = self.keys.iter().find(|(n, _)| *n == number).ok_or(SealError::Refused)?;
-        let nonce = Nonce::try_assume_unique_for_key(&head[5..]).map_err(|_| SealError::Refused)?;
-        let mut out = Zeroizing::new(rest.to_vec());
-        let length = key
-            .open_in_place(nonce, Aad::from(place.as_bytes()), &mut out)
-            .map_err(|_| SealError::Refused)?
-            .len();
-        out.truncate(length);
-        Ok(out)
+        open_by(self.keys.iter(), place, sealed)
     }
+
+    /// The same for what clients keep, who cannot seal it anew: also by keys that are retired.
+    pub fn open_backup(&self, place: &str, sealed: &[u8]) -> Result<Secret, SealError> {
+        open_by(self.keys.iter().chain(&self.retired), place, sealed)
+    }
+}
+
+/// The number of the key that sealed these bytes, if they look sealed.
+fn number_of(sealed: &[u8]) -> Option<u32> {
+    let head = sealed.get(..HEAD).filter(|head| head[0] == LAYOUT)?;
+    Some(u32::from_be_bytes([head[1], head[2], head[3], head[4]]))
+}
+
+fn open_by<'a>(
+    mut keys: impl Iterator<Item = &'a Key>,
+    place: &str,
+    sealed: &[u8],
+) -> Result<Secret, SealError> {
+    let number = number_of(sealed).ok_or(SealError::Refused)?;
+    let (head, rest) = sealed.split_at(HEAD);
+    let key = keys.find(|key| key.number == number).ok_or(SealError::Refused)?;
+    let nonce = Nonce::try_assume_unique_for_key(&head[5..]).map_err(|_| SealError::Refused)?;
+    let mut out = Zeroizing::new(rest.to_vec());
+    let length = key
+        .cipher
+        .open_in_place(nonce, Aad::from(place.as_bytes()), &mut out)
+        .map_err(|_| SealError::Refused)?
+        .len();
+    out.truncate(length);
+    Ok(out)
+}
+
+/// Puts a new key in front of the others. A region seals by it from its next start on, where
+/// [`crate::reseal::open`] seals everything anew; until that is done the old keys stay.
+pub fn add_key(path: &Path) -> Result<(), SealError> {
+    let _turn = turn(path)?;
+    let old = read(path)?;
+    let keys = parse(&old).ok_or_else(|| SealError::Malformed(path.into()))?;
+    let next = keys.iter().map(|key| key.number).max().unwrap_or(0) + 1;
+    let text = Zeroizing::new(format!("{}{}", *key_line(next), *old));
+    write_private(path, text.as_bytes()).map_err(failed(path))
+}
+
+/// How many keys the file holds: one, unless a change of the key has not ended.
+pub fn count_keys(path: &Path) -> Result<usize, SealError> {
+    Ok(read(path)?.lines().count())
+}
+
+/// The file's lines but the first, which is the key that seals.
+pub(crate) fn old_lines(path: &Path) -> Result<Zeroizing<String>, SealError> {
+    let text = read(path)?;
+    Ok(Zeroizing::new(text.split_once('\n').map_or("", |(_, old)| old).to_owned()))
+}
+
+/// Takes lines out of the file; one that was added meanwhile stays.
+pub(crate) fn forget(path: &Path, lines: &str) -> Result<(), SealError> {
+    let _turn = turn(path)?;
+    let text = read(path)?;
+    let mut left = Zeroizing::new(String::with_capacity(text.len()));
+    for line in text.lines().filter(|line| !lines.lines().any(|gone| gone == *line)) {
+        left.push_str(line);
+        left.push('\n');
+    }
+    write_private(path, left.as_bytes()).map_err(failed(path))
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> SealError {
+    let path = path.to_owned();
+    |source| SealError::File { path, source }
+}
+
+/// Whoever changes the file has it alone from reading to writing: a key that is lost is all lost.
+fn turn(path: &Path) -> Result<fs::File, SealError> {
+    let lock = path.with_extension("lock");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let open = options.open(&lock).and_then(|file| file.lock().map(|()| file));
+    open.map_err(failed(&lock))
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, SealError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(SealError::None(path.into()));
+        }
+        Err(error) => return Err(failed(path)(error)),
+    };
+    if fs::metadata(path).map_err(failed(path))?.mode() & 0o077 != 0 {
+        return Err(SealError::Exposed(path.into()));
+    }
+    Ok(text)
+}
+
+fn parse(text: &str) -> Option<Vec<Key>> {
+    let key = |line: &str| {
+        let (number, key) = line.split_once(':')?;
+        let key = Zeroizing::new(STANDARD.decode(key).ok()?);
+        let key = UnboundKey::new(&AES_256_GCM_SIV, &key).ok()?;
+        Some(Key { number: number.parse().ok()?, cipher: LessSafeKey::new(key) })
+    };
+    text.lines().map(key).collect()
 }
 
 fn key_line(number: u32) -> Zeroizing<String> {
@@ -187,11 +271,42 @@ mod tests {
         }
         assert!(sealer.open_sealed("here", &sealed[..10]).is_err());
 
-        let rotated = Sealer::open(&path).expect("same key").rotate().expect("rotates");
-        assert_eq!(&**rotated.open_sealed("here", &sealed).expect("old key kept"), b"hunter2");
-        let newer = rotated.seal("here", b"x");
+        add_key(&path).expect("adds");
+        let changed = Sealer::open(&path).expect("both keys");
+        assert!(changed.is_changing() && changed.is_old(&sealed));
+        assert_eq!(&**changed.open_sealed("here", &sealed).expect("old key kept"), b"hunter2");
+        let newer = changed.seal("here", b"x");
+        assert!(!changed.is_old(&newer));
         assert!(sealer.open_sealed("here", &newer).is_err(), "sealed by the new key");
         assert_eq!(fs::metadata(&path).expect("exists").mode() & 0o777, 0o600);
+
+        let old = old_lines(&path).expect("reads");
+        // Somebody adds another one just now: it stays.
+        add_key(&path).expect("adds");
+        forget(&path, &old).expect("forgets");
+        assert_eq!(count_keys(&path).expect("reads"), 2);
+        let mut last = Sealer::open(&path).expect("two keys");
+        assert_eq!(&**last.open_sealed("here", &newer).expect("kept"), b"x");
+        assert!(last.open_sealed("here", &sealed).is_err(), "forgotten");
+        last.keep_retired(&old);
+        assert!(last.open_sealed("here", &sealed).is_err(), "for backups alone");
+        assert_eq!(&**last.open_backup("here", &sealed).expect("opens"), b"hunter2");
+    }
+
+    #[test]
+    fn keys_added_at_once_are_all_there() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("key");
+        Sealer::open(&path).expect("new key");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| add_key(&path).expect("adds"));
+            }
+        });
+        let text = fs::read_to_string(&path).expect("reads");
+        let mut numbers: Vec<_> = text.lines().filter_map(|line| line.split(':').next()).collect();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 9, "each its own number");
     }
 
     #[test]

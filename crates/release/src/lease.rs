@@ -1,4 +1,4 @@
-//! One release at a time per environment, across checkouts and machines: a record in the environment
+//! One release or rotation at a time per environment, across checkouts and machines: a record in the environment
 //! itself that says who releases, since when, and that they were alive a moment ago.
 //!
 //! It is the TXT record set `lazuli-release` of a private DNS zone of the environment, because that is
@@ -82,11 +82,14 @@ impl std::fmt::Display for Lessee {
 /// Why an environment cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Somebody releases to it.
-    #[error("a release is running: {0}")]
+    /// Somebody releases to it, or rotates a secret of it.
+    #[error("a {what} is running: {0}", what = .0.holder.what())]
     Held(Box<Lessee>),
     /// Somebody released to it from another place, and is gone without having ended.
-    #[error("a release was interrupted and not ended: {0}, last seen {renewed:.0}", renewed = .0.renewed)]
+    #[error(
+        "a {what} was interrupted and not ended: {0}, last seen {renewed:.0}",
+        what = .0.holder.what(), renewed = .0.renewed
+    )]
     Abandoned(Box<Lessee>),
     /// The platform could not be asked.
     #[error("the environment's lock cannot be used")]
@@ -196,7 +199,7 @@ impl Place {
 fn body(holder: &Holder, project: &str) -> Value {
     json!({ "properties": {
         "ttl": 60,
-        "txtRecords": [{ "value": ["held by lazuli while it releases"] }],
+        "txtRecords": [{ "value": ["held by lazuli while it releases or rotates"] }],
         "metadata": {
             "user": holder.user,
             "host": holder.host,

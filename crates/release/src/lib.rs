@@ -5,6 +5,7 @@
 pub mod cloud;
 pub mod event;
 pub mod gates;
+mod hold;
 pub mod journal;
 pub mod lease;
 pub mod lock;

@@ -61,6 +61,18 @@ impl Holder {
     }
 }
 
+impl Holder {
+    /// What they do, for a sentence.
+    pub(crate) fn what(&self) -> &'static str {
+        if self.rotates() { "rotation" } else { "release" }
+    }
+
+    /// Whether they rotate a secret.
+    pub fn rotates(&self) -> bool {
+        self.purpose == ROTATE
+    }
+}
+
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { user, host, pid, since, purpose, .. } = self;
@@ -72,7 +84,7 @@ impl std::fmt::Display for Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody holds it and runs.
-    #[error("a release is running: {0}")]
+    #[error("a {what} is running: {0}", what = .0.what())]
     Held(Box<Holder>),
     /// Somebody on another host holds it; whether they still run cannot be seen from here.
     #[error("the lock is held by {0}, which cannot be seen from this host")]
@@ -88,6 +100,9 @@ pub struct Lock {
     path: PathBuf,
     me: Mutex<Holder>,
 }
+
+/// The purpose of whoever rotates a secret.
+pub(crate) const ROTATE: &str = "secrets rotate";
 
 /// How the purpose of a holder ends who only watches: whoever rolls back need not wait for them.
 pub(crate) const WATCHING: &str = " (watching)";

@@ -34,11 +34,12 @@ use tokio::task::JoinHandle;
 use crate::cloud::{Cloud, Place, SWAP_LIMIT, Trouble};
 use crate::event::{self, Reporter, millis};
 use crate::gates::{self, Gate, Verdict};
+use crate::hold::{Ground, Held, HoldError};
 use crate::journal::{
     self, Began, Deployed, Entry, Journal, JournalError, Journals, Kind, Outcome, Step, Story,
 };
-use crate::lease::{self, Claim, Lease, LeaseError};
-use crate::lock::{Lock, LockError, WATCHING, host, user};
+use crate::lease::{Claim, LeaseError};
+use crate::lock::{LockError, host, user};
 use crate::metrics::{Served, minute};
 use crate::notify::{News, Notifier, What};
 use crate::package::{Package, PackageError, Packages};
@@ -231,48 +232,19 @@ impl Release<'_> {
         Packages::of(&self.lazuli())
     }
 
-    /// Takes the locks, and keeps `.lazuli` out of version control.
     async fn hold(&self, purpose: &str, over_watch: bool) -> Result<Held, ReleaseError> {
-        let ignore = self.lazuli().join(".gitignore");
-        if !ignore.exists() {
-            let write = || {
-                std::fs::create_dir_all(self.lazuli())?;
-                std::fs::write(&ignore, "# Releases and packages of this machine.\n*\n")
-            };
-            write().map_err(|source| LockError::Io(ignore.clone(), source))?;
-        }
-        let (lock, from) = Lock::acquire(self.journals().dir(), purpose, over_watch)?;
-        if let Some(from) = from {
-            let why = if from.purpose.ends_with(WATCHING) { "only watched" } else { "is gone" };
-            self.reporter.note(format!("took over the lock of {from}, which {why}"));
-        }
-        let mut lease = None;
-        if let Some(zone) = self.cloud.zone() {
-            let place = lease::Place::new(self.cloud.client().clone(), &zone);
-            let project = self.project.canonicalize().unwrap_or_else(|_| self.project.to_owned());
-            let claim = Claim { take_over: self.take_over, over_watch };
-            match place.acquire(&lock.me(), &project.display().to_string(), claim).await {
-                Ok((taken, from)) => {
-                    // From here, the lock has said it already.
-                    if let Some(from) =
-                        from.filter(|from| from.project != project.display().to_string())
-                    {
-                        self.reporter.warn(format!("took the environment over from {from}"));
-                    }
-                    lease = Some(taken);
-                }
-                // An environment without its network is not provisioned: there is nothing to lock.
-                Err(LeaseError::Platform(error)) if error.is_not_found() => {}
-                Err(LeaseError::Platform(error)) if error.is_forbidden() => {
-                    self.reporter.warn(format!(
-                        "the environment cannot be locked against releases from elsewhere: {error}"
-                    ));
-                }
-                Err(LeaseError::Platform(error)) => return Err(ReleaseError::Platform(error)),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(Held { lock, lease })
+        let claim = Claim { take_over: self.take_over, over_watch };
+        let place = Ground {
+            project: self.project,
+            environment: self.environment,
+            cloud: &self.cloud,
+            reporter: &self.reporter,
+        };
+        place.hold(purpose, claim).await.map_err(|error| match error {
+            HoldError::Lock(error) => error.into(),
+            HoldError::Lease(LeaseError::Platform(error)) => ReleaseError::Platform(error),
+            HoldError::Lease(error) => error.into(),
+        })
     }
 
     /// Does something while nobody else may, and tells people how it ended.
@@ -761,33 +733,6 @@ impl Release<'_> {
         let mut run = Run::new(self, held, journal, found, package);
         run.resumed = true;
         Ok(run)
-    }
-}
-
-/// What is held while a release runs.
-#[derive(Debug)]
-struct Held {
-    lock: Lock,
-    lease: Option<Lease>,
-}
-
-impl Held {
-    /// Says whether from now on it is only watched.
-    async fn watching(&self, watching: bool) -> Result<(), JournalError> {
-        let lock = self.lock.watching(watching);
-        lock.map_err(|error| JournalError::Io(PathBuf::from("lock"), error))?;
-        match &self.lease {
-            Some(lease) if watching => lease.watching().await,
-            Some(lease) => lease.acting().await,
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// Whether somebody took it over.
-    fn is_lost(&self) -> bool {
-        self.lease.as_ref().is_some_and(Lease::is_lost)
-            || self.lock.fence().is_ok_and(|fence| fence.is_none())
     }
 }
 

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use fixture::Fixture;
 use lazuli_release::journal::{self, Entry, Outcome, Step};
+use lazuli_release::lease::{self, Claim, LeaseError};
+use lazuli_release::lock::Holder;
 use lazuli_release::release::{Options, ReleaseError, State};
+use lazuli_release::rotation::RotationError;
 use platform::{Cut, Fault, PRODUCTION, STAGING};
 
 #[tokio::test]
@@ -153,6 +156,45 @@ async fn a_second_release_sees_who_holds_the_lock() {
     let error = fixture.deploy(1).await.expect_err("locked");
     assert!(matches!(error, ReleaseError::Lock(_)), "{error:?}");
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_and_a_rotation_from_two_machines_exclude_each_other() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    let cloud = fixture.cloud();
+    let zone = cloud.zone().expect("an environment of the standard has one");
+    let place = lease::Place::new(cloud.client().clone(), &zone);
+    let elsewhere = |purpose: &str| Holder {
+        user: "ada".to_owned(),
+        host: "elsewhere".to_owned(),
+        pid: 7,
+        started: "0/0".to_owned(),
+        since: "2026-11-23T03:00:00Z".parse().expect("a time"),
+        purpose: purpose.to_owned(),
+    };
+
+    let rotating = elsewhere("secrets rotate");
+    let (held, _) = place.acquire(&rotating, "/src/notes", Claim::default()).await.expect("free");
+    let refused = fixture.deploy(2).await.expect_err("somebody rotates");
+    assert!(matches!(refused, ReleaseError::Lease(LeaseError::Held(_))), "{refused:?}");
+    let said = "a rotation is running: ada on elsewhere (process 7, `secrets rotate`) since \
+                2026-11-23T03:00:00Z, from /src/notes";
+    assert_eq!(refused.to_string(), said);
+    let refused = fixture.rotation().begin("redis-connection-string", Duration::ZERO).await;
+    assert!(matches!(refused, Err(RotationError::Lease(LeaseError::Held(_)))), "{refused:?}");
+    held.release().await;
+
+    let releasing = elsewhere("deploy");
+    let (held, _) = place.acquire(&releasing, "/src/notes", Claim::default()).await.expect("free");
+    let rotation = fixture.rotation();
+    let refused =
+        rotation.begin("redis-connection-string", Duration::ZERO).await.expect_err("one releases");
+    assert!(refused.to_string().starts_with("a release is running: ada on elsewhere"), "{refused}");
+    assert!(rotation.journals().numbers().expect("read").is_empty(), "nothing was begun");
+    held.release().await;
+    fixture.deploy(2).await.expect("nobody holds it any more");
+    assert!(!fixture.platform.leased());
 }
 
 /// Cut off at every request there is, before and after the platform did what was asked; then resumed,

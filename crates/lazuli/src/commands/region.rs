@@ -1,5 +1,7 @@
 //! `lazuli region`: start, stop and look after the local region.
 
+mod rotate_key;
+
 use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -27,6 +29,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
   lazuli region start
   lazuli region start --region two --port 4281    a second one beside it
   lazuli region logs --follow
+  lazuli region rotate-key                        a new key for what is encrypted on the disk
   lazuli region reset --yes                       delete it and everything in it")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -51,6 +54,11 @@ enum Action {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Encrypt everything that the region keeps by a new key, and forget the old one
+    ///
+    /// A region that runs is stopped and started again: it seals its secrets anew before it serves.
+    /// Interrupted, the next start goes on; until then both keys open what they sealed.
+    RotateKey,
     /// Show the region's own log
     Logs {
         /// Go on showing what comes
@@ -71,6 +79,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
         Action::Stop => stop(cx),
         Action::Status => status(cx),
         Action::Reset { yes } => reset(cx, yes),
+        Action::RotateKey => rotate_key::run(cx),
         Action::Logs { follow, lines } => logs(cx, follow, lines).await,
     }
 }

@@ -55,17 +55,20 @@ pub(crate) fn failure(error: &ReleaseError, cx: &Context) -> Failure {
     }
 }
 
-fn lease(error: &LeaseError) -> Failure {
+/// Advice where somebody else has the environment.
+pub(crate) fn lease(error: &LeaseError) -> Failure {
     match error {
         LeaseError::Held(_) => {
             Failure::new(Exit::Locked, error.to_string()).advise("wait for it, or talk to them")
         }
         LeaseError::Abandoned(lessee) => Failure::new(Exit::Locked, error.to_string())
             .advise(format!(
-                "bring it to its end where it began: lazuli deploy --resume -C {} on {}",
-                lessee.project, lessee.holder.host
+                "bring it to its end where it began: lazuli {} --resume -C {} on {}",
+                if lessee.holder.rotates() { "secrets rotate" } else { "deploy" },
+                lessee.project,
+                lessee.holder.host
             ))
-            .advise("or, if that place is gone, release over it: --take-over"),
+            .advise("or, if that place is gone, release over it: lazuli deploy --take-over"),
         LeaseError::Platform(source) => {
             Failure::new(Exit::Target, "the environment cannot be locked").cause(source.to_string())
         }

@@ -28,8 +28,6 @@ use super::{
     webjobs::Continuous,
 };
 
-/// References are resolved anew once a day, as App Service does.
-const REFRESH: Duration = Duration::from_secs(24 * 3600);
 /// Every slot is looked at this often even when nothing is known to have changed: a missed event must
 /// not last, and unresolved references are tried again.
 const LOOK: Duration = Duration::from_secs(60);
@@ -262,7 +260,7 @@ impl AppService {
     }
 
     /// Resolves a record's references with the identity it has. Answers what was resolved before if
-    /// that is the same and not a day old, or if the vault does not answer now.
+    /// that is the same and will not be older than `Timing::refresh` at the next look, or if the vault does not answer now.
     pub(super) async fn resolve(&self, at: &SlotKey, record: &SlotRecord, fresh: bool) -> Resolved {
         let principal = record.identity.as_ref().map(|identity| identity.principal_id.as_str());
         let key = resolution_key(principal, record);
@@ -272,7 +270,7 @@ impl AppService {
             .filter(|cached| cached.key == key && cached.unresolved().is_empty());
         if let Some(cached) = &cached
             && !fresh
-            && cached.at.elapsed() < REFRESH
+            && cached.at.elapsed() < self.timing.refresh.saturating_sub(LOOK)
         {
             return cached.clone();
         }
@@ -554,13 +552,14 @@ impl AppService {
 /// Looks after one slot for as long as it exists.
 async fn look_after(app: Weak<AppService>, key: SlotKey, wake: Arc<Notify>) {
     loop {
-        {
+        let next = {
             let Some(app) = app.upgrade() else { return };
             if !app.reconcile(&key).await {
                 return;
             }
-        }
-        let _ = tokio::time::timeout(LOOK, wake.notified()).await;
+            LOOK.min(app.timing.refresh)
+        };
+        let _ = tokio::time::timeout(next, wake.notified()).await;
     }
 }
 

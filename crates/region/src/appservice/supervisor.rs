@@ -50,6 +50,9 @@ pub struct Timing {
     pub proven: Duration,
     /// How long the old production is kept warm after a swap.
     pub standby: Duration,
+    /// How old a Key Vault reference's value may become before it is read anew.
+    /// <https://learn.microsoft.com/azure/app-service/app-service-key-vault-references#understand-rotation>
+    pub refresh: Duration,
 }
 
 impl Default for Timing {
@@ -63,6 +66,7 @@ impl Default for Timing {
             backoff_most: Duration::from_secs(60),
             proven: Duration::from_secs(60),
             standby: Duration::from_secs(3600),
+            refresh: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -274,6 +274,7 @@ pub(super) fn quick() -> Timing {
         backoff_most: Duration::from_millis(100),
         proven: Duration::from_millis(50),
         standby: Duration::from_secs(60),
+        refresh: Duration::from_secs(3600),
     }
 }
 

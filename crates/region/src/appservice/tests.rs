@@ -80,6 +80,15 @@ fn build(
     machine: &Arc<FakeMachine>,
     vault: &Arc<FakeVault>,
 ) -> (Arc<AppService>, Arc<FakeRoutes>) {
+    build_timed(dir, machine, vault, quick())
+}
+
+fn build_timed(
+    dir: &std::path::Path,
+    machine: &Arc<FakeMachine>,
+    vault: &Arc<FakeVault>,
+    timing: supervisor::Timing,
+) -> (Arc<AppService>, Arc<FakeRoutes>) {
     let routes = Arc::new(FakeRoutes::default());
     let app = AppService::new(Parts {
         records: Records::new(Store::open(&dir.join("region.db")).expect("store"), Arc::new(Plain)),
@@ -90,15 +99,19 @@ fn build(
         authorize: Arc::new(Token),
         layout: Layout::new(dir.join("apps")),
         limits: Limits::default(),
-        timing: quick(),
+        timing,
     });
     (app, routes)
 }
 
 async fn fixture() -> Fixture {
+    fixture_timed(quick()).await
+}
+
+async fn fixture_timed(timing: supervisor::Timing) -> Fixture {
     let dir = tempfile::tempdir().expect("tempdir");
     let (machine, vault) = (FakeMachine::new(), Arc::new(FakeVault::default()));
-    let (app, routes) = build(dir.path(), &machine, &vault);
+    let (app, routes) = build_timed(dir.path(), &machine, &vault, timing);
     app.recover().await.expect("recover");
     let fixture = Fixture { dir, machine, routes, vault, app };
     for key in [production(), staging()] {
@@ -168,6 +181,33 @@ impl Fixture {
         let deployment = self.deploy(key, &[("main.py", version.as_bytes(), 0o644)]).await;
         assert_eq!(deployment.status, Status::Success, "{}", deployment.status_text);
         deployment.content
+    }
+
+    /// `kill -9` of the region, and its next start.
+    async fn crash(&mut self, timing: supervisor::Timing) {
+        self.app.sites().clear();
+        let machine = FakeMachine::new();
+        let dir = self.dir.path().to_owned();
+        let old = std::mem::replace(&mut self.app, {
+            let elsewhere = tempfile::tempdir().expect("tempdir");
+            build(elsewhere.path(), &machine, &self.vault).0
+        });
+        drop(old);
+        // The old store must let go of its file.
+        until("the store is closed", || Store::open(&dir.join("region.db")).is_ok()).await;
+        let (app, routes) = build_timed(&dir, &machine, &self.vault, timing);
+        app.recover().await.expect("recover");
+        self.app = app;
+        self.routes = routes;
+        self.machine = machine;
+    }
+
+    /// The value that a slot's instances have of a setting.
+    fn setting(&self, key: &SlotKey, name: &str) -> Option<String> {
+        let launch =
+            |slot: &mut slot::SlotRuntime| slot.serving.as_ref().map(|set| set.launch().clone());
+        let launch = self.app.with_slot(key, launch).flatten()?;
+        launch.setting(name).map(str::to_owned)
     }
 
     /// What answers at a slot's host: the fake machine's labels. Unlike the front end this holds no
@@ -406,6 +446,56 @@ async fn an_unresolved_reference_reaches_the_application_as_its_text_and_its_sta
 }
 
 #[tokio::test]
+async fn a_references_new_version_reaches_the_app_within_the_interval_also_after_a_restart() {
+    // Twenty-four hours, here 200 ms.
+    let timing = supervisor::Timing { refresh: Duration::from_millis(200), ..quick() };
+    assert_eq!(supervisor::Timing::default().refresh, Duration::from_secs(86_400));
+    let mut fixture = fixture_timed(timing).await;
+    let write = |vault: &FakeVault, value: &str| {
+        let key = ("jwt".to_owned(), "staging".to_owned());
+        vault.0.lock().expect("vault").insert(key, value.to_owned());
+    };
+    write(&fixture.vault, "first");
+    fixture.set(&staging(), "KEY", "@Microsoft.KeyVault(VaultName=kv;SecretName=jwt)").await;
+    let version = fixture.release(&staging(), "v1").await;
+    fixture.serves(&staging(), &version, "staging").await;
+    let has = |fixture: &Fixture, value: &str| {
+        fixture.setting(&staging(), "KEY").as_deref() == Some(value)
+    };
+    assert!(has(&fixture, "first"));
+    // Nobody says anything to App Service.
+    write(&fixture.vault, "second");
+    until("the second value reaches it", || has(&fixture, "second")).await;
+    fixture.serves(&staging(), &version, "staging").await;
+    fixture.crash(timing).await;
+    fixture.serves(&staging(), &version, "staging").await;
+    assert!(has(&fixture, "second"));
+    write(&fixture.vault, "third");
+    until("the third value reaches it", || has(&fixture, "third")).await;
+    // A vault that does not answer takes nothing away.
+    fixture.vault.0.lock().expect("vault").clear();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(has(&fixture, "third"));
+}
+
+#[tokio::test]
+async fn before_the_interval_is_over_nothing_is_read_anew() {
+    let fixture = fixture().await;
+    let key = ("jwt".to_owned(), "staging".to_owned());
+    fixture.vault.0.lock().expect("vault").insert(key.clone(), "first".to_owned());
+    fixture.set(&staging(), "KEY", "@Microsoft.KeyVault(VaultName=kv;SecretName=jwt)").await;
+    let version = fixture.release(&staging(), "v1").await;
+    fixture.serves(&staging(), &version, "staging").await;
+    fixture.vault.0.lock().expect("vault").insert(key, "second".to_owned());
+    fixture.app.wake(&staging());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(fixture.setting(&staging(), "KEY").as_deref(), Some("first"));
+    // On request it is.
+    fixture.app.refresh_references(&staging()).await;
+    until("it is", || fixture.setting(&staging(), "KEY").as_deref() == Some("second")).await;
+}
+
+#[tokio::test]
 async fn changed_settings_replace_the_instances_without_a_gap() {
     let fixture = fixture().await;
     let version = fixture.release(&production(), "v1").await;
@@ -524,21 +614,7 @@ async fn after_a_crash_everything_is_as_the_store_says() {
     let (one, two) = fixture.two_versions().await;
     fixture.swap().await.expect("swap");
     // kill -9: processes die with the region, the store stays.
-    fixture.app.sites().clear();
-    let machine = FakeMachine::new();
-    let dir = fixture.dir.path().to_owned();
-    let old = std::mem::replace(&mut fixture.app, {
-        let elsewhere = tempfile::tempdir().expect("tempdir");
-        build(elsewhere.path(), &machine, &fixture.vault).0
-    });
-    drop(old);
-    // The old store must let go of its file.
-    until("the store is closed", || Store::open(&dir.join("region.db")).is_ok()).await;
-    let (app, routes) = build(&dir, &machine, &fixture.vault);
-    app.recover().await.expect("recover");
-    fixture.app = app;
-    fixture.routes = routes;
-    fixture.machine = machine;
+    fixture.crash(quick()).await;
     fixture.serves(&production(), &two, "production").await;
     fixture.serves(&staging(), &one, "staging").await;
     assert!(fixture.machine.events()[0].starts_with("start"));

@@ -12,7 +12,7 @@ use crate::{
     directory::Directory,
     identity::{Identity, entra},
     names::{Addresses, Names},
-    seal::Sealer,
+    reseal,
     store::Store,
     tenancy::Tenancy,
     vault::{Vaults, audit::Audit},
@@ -60,7 +60,8 @@ impl Answer {
 async fn open(directory: &Directory) -> Arc<Control> {
     directory.create().expect("created");
     let store = Store::open(&directory.store()).expect("a store");
-    let sealer = Arc::new(Sealer::open(&directory.vault_key()).expect("a key"));
+    let sealer = reseal::open(&directory.vault_key(), &store, &directory.storage()).await;
+    let sealer = Arc::new(sealer.expect("a key"));
     let tenancy = Tenancy::open(&store).await.expect("a tenancy");
     let identity = Identity::open(&store, &sealer, &tenancy, directory).await.expect("an identity");
     let audit = Audit::open(&directory.root().join("audit.log")).expect("a log");

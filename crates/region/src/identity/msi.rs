@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::Full;
@@ -31,8 +32,9 @@ const API_VERSION: &str = "2019-08-01";
 /// A cached token is given out until so many seconds before its end.
 const RENEW_BEFORE: i64 = 6 * 3600;
 
-/// An instance's `IDENTITY_HEADER`. Its `Debug` shows nothing.
-#[derive(Clone, PartialEq, Eq)]
+/// An instance's `IDENTITY_HEADER`. Its `Debug` shows nothing, and it has no `==`: whoever compares it
+/// must do so in constant time, see [`Registrations`].
+#[derive(Clone)]
 pub struct IdentityHeader(String);
 
 impl IdentityHeader {
@@ -53,18 +55,32 @@ impl std::fmt::Debug for IdentityHeader {
     }
 }
 
-#[derive(Clone)]
 struct Registration {
-    address: Ipv4Addr,
+    header: Digest,
     principal_id: String,
+}
+
+/// The SHA-256 of a header: of one length whatever was sent, and what begins like the right header has
+/// a digest that does not.
+struct Digest(digest::Digest);
+
+impl Digest {
+    fn of(header: &str) -> Self {
+        Self(digest::digest(&digest::SHA256, header.as_bytes()))
+    }
+
+    /// In constant time, by the function that aws-lc has for it. The only comparison there is.
+    fn is(&self, other: &Self) -> bool {
+        verify_slices_are_equal(self.0.as_ref(), other.0.as_ref()).is_ok()
+    }
 }
 
 /// Which instance may ask for which identity's tokens. Kept in memory: an instance that outlives
 /// core does not exist.
 #[derive(Default)]
 pub struct Registrations {
-    /// By the header's SHA-256, so that looking one up takes the same time whatever was sent.
-    by_header: Mutex<HashMap<[u8; 32], Registration>>,
+    /// By the instance's address, which the asker cannot choose: nothing is looked up by what was sent.
+    by_address: Mutex<HashMap<IpAddr, Vec<Registration>>>,
     /// By principal and audience.
     cache: Mutex<HashMap<(String, String), Token>>,
 }
@@ -73,30 +89,31 @@ impl Registrations {
     /// Lets the instance at `address`, which was given `header`, ask for the tokens of the identity
     /// `principal_id`.
     pub fn register(&self, header: &IdentityHeader, address: Ipv4Addr, principal_id: &str) {
-        let registration = Registration { address, principal_id: principal_id.to_owned() };
-        lock(&self.by_header).insert(hash(&header.0), registration);
+        let header = Digest::of(&header.0);
+        let registration = Registration { header, principal_id: principal_id.to_owned() };
+        lock(&self.by_address).entry(address.into()).or_default().push(registration);
     }
 
     /// Forgets an instance.
     pub fn unregister(&self, header: &IdentityHeader) {
-        lock(&self.by_header).remove(&hash(&header.0));
+        let header = Digest::of(&header.0);
+        lock(&self.by_address).retain(|_, all| {
+            all.retain(|one| !one.header.is(&header));
+            !all.is_empty()
+        });
     }
 
+    /// The header alone is not enough: it must come from the instance it was given to.
     fn find(&self, header: &str, peer: IpAddr) -> Option<String> {
-        let registration = lock(&self.by_header).get(&hash(header)).cloned()?;
-        // The header alone is not enough: it must come from the instance it was given to.
-        (IpAddr::V4(registration.address) == peer).then_some(registration.principal_id)
+        let header = Digest::of(header);
+        let by_address = lock(&self.by_address);
+        let all = by_address.get(&peer)?;
+        all.iter().find(|one| one.header.is(&header)).map(|one| one.principal_id.clone())
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn hash(header: &str) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest::digest(&digest::SHA256, header.as_bytes()).as_ref());
-    out
 }
 
 /// Serves the endpoint on `listener`, until the task is dropped.
@@ -280,6 +297,45 @@ mod tests {
             assert_eq!(status, StatusCode::UNAUTHORIZED, "{header:?} {answer}");
             assert!(answer.get("access_token").is_none());
         }
+    }
+
+    /// `true` for a type without `==`: the inherent constant is there only where the type has it.
+    struct Compared<T>(std::marker::PhantomData<T>);
+    trait Otherwise {
+        const BY_EQUALS: bool = false;
+    }
+    impl<T> Otherwise for Compared<T> {}
+    #[expect(dead_code, reason = "that it is not found is what the test is about")]
+    impl<T: PartialEq> Compared<T> {
+        const BY_EQUALS: bool = true;
+    }
+
+    #[test]
+    fn a_header_is_compared_in_constant_time_and_in_no_other_way() {
+        // `==` would end at the first byte that differs. Neither the header nor its digest has it, and
+        // `Digest`'s content is private to this module, whose one comparison is `Digest::is`.
+        const { assert!(!Compared::<IdentityHeader>::BY_EQUALS) };
+        const { assert!(!Compared::<Digest>::BY_EQUALS) };
+        let source = include_str!("msi.rs");
+        let code = source.split("#[cfg(test)]").next().expect("code");
+        assert_eq!(code.matches("verify_slices_are_equal(").count(), 1);
+        let digest = Digest::of("the header");
+        assert!(digest.is(&Digest::of("the header")));
+        for wrong in ["", "the heade", "the headeR", "The header", "the header "] {
+            assert!(!digest.is(&Digest::of(wrong)), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_ended_is_forgotten_and_its_address_given_to_another() {
+        let registrations = Registrations::default();
+        let [one, two] = [(); 2].map(|()| IdentityHeader::random().expect("random"));
+        registrations.register(&one, INSTANCE, "first");
+        registrations.unregister(&one);
+        assert_eq!(registrations.find(one.expose(), INSTANCE.into()), None);
+        registrations.register(&two, INSTANCE, "second");
+        assert_eq!(registrations.find(two.expose(), INSTANCE.into()).as_deref(), Some("second"));
+        assert_eq!(registrations.find(one.expose(), INSTANCE.into()), None);
     }
 
     #[tokio::test]

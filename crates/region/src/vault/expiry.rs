@@ -23,7 +23,7 @@ const NEAR: i64 = 30 * 86_400;
 /// How long a webhook may take.
 const ANSWER: Duration = Duration::from_secs(30);
 /// The longest answer to a validation that is read.
-const LIMIT: u64 = 64 * 1024;
+const LIMIT: usize = 64 * 1024;
 const SUBSCRIPTIONS: &str = "Microsoft.EventGrid/eventSubscriptions";
 /// What was delivered: `{subscription}|{event}` → nothing.
 const DELIVERED: &str = "vault.event";
@@ -161,11 +161,16 @@ async fn post(client: &Client, url: &str, kind: &str, events: &Value) -> Option<
         .timeout(ANSWER);
     let place = url.split('?').next().unwrap_or_default();
     match request.send().await {
-        Ok(answer) if answer.status().is_success() => {
-            if answer.content_length().is_some_and(|length| length > LIMIT) {
-                return Some(Vec::new());
+        Ok(mut answer) if answer.status().is_success() => {
+            let mut body = Vec::new();
+            while let Some(part) = answer.chunk().await.ok()? {
+                if body.len() + part.len() > LIMIT {
+                    // It was taken; what it says at such length is no validation.
+                    return Some(Vec::new());
+                }
+                body.extend_from_slice(&part);
             }
-            answer.bytes().await.ok().map(|bytes| bytes.to_vec())
+            Some(body)
         }
         Ok(answer) => {
             tracing::warn!(place, status = answer.status().as_u16(), "a webhook refused an event");
@@ -180,8 +185,18 @@ async fn post(client: &Client, url: &str, kind: &str, events: &Value) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::Incoming;
+    use hyper_util::rt::TokioIo;
+    use lazuli_azure::{Connection, Credential, Secret};
+    use tokio::net::TcpListener;
+
     use super::*;
-    use crate::vault::Attributes;
+    use crate::vault::{Attributes, NewSecret};
 
     fn version(exp: Option<i64>, enabled: Option<bool>) -> Version {
         Version {
@@ -205,6 +220,126 @@ mod tests {
         assert_eq!(due(&version(Some(now + 1), None), now), Some(NEAR_EXPIRY));
         assert_eq!(due(&version(Some(now), None), now), Some(EXPIRED));
         assert_eq!(due(&version(Some(now), Some(false)), now), None);
+    }
+
+    /// A webhook, and the proxy that leads to it: what it was sent, and how it answers.
+    #[derive(Default)]
+    struct Webhook {
+        seen: Mutex<Vec<(String, Value)>>,
+        validates: AtomicBool,
+        fails: AtomicBool,
+    }
+
+    impl Webhook {
+        async fn start() -> (Arc<Self>, String) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+            let proxy = format!("http://{}", listener.local_addr().expect("bound"));
+            let webhook = Arc::new(Self::default());
+            tokio::spawn({
+                let webhook = webhook.clone();
+                async move {
+                    while let Ok((stream, _)) = listener.accept().await {
+                        tokio::spawn(webhook.clone().serve(stream));
+                    }
+                }
+            });
+            (webhook, proxy)
+        }
+
+        async fn serve(self: Arc<Self>, stream: tokio::net::TcpStream) {
+            let service = hyper::service::service_fn(|request: http::Request<Incoming>| {
+                let webhook = self.clone();
+                async move {
+                    let kind = request.headers()["aeg-event-type"].to_str().expect("text");
+                    let kind = kind.to_owned();
+                    let body = request.into_body().collect().await.expect("a body").to_bytes();
+                    let events: Value = serde_json::from_slice(&body).expect("JSON");
+                    let code = events[0]["data"]["validationCode"].clone();
+                    webhook.seen.lock().expect("seen").push((kind, events));
+                    let mut answer = http::Response::new(Full::new(Bytes::new()));
+                    if webhook.fails.load(Ordering::Relaxed) {
+                        *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                    } else if webhook.validates.load(Ordering::Relaxed) {
+                        let body = json!({ "validationResponse": code }).to_string();
+                        *answer.body_mut() = Full::new(body.into());
+                    }
+                    Ok::<_, std::convert::Infallible>(answer)
+                }
+            });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        }
+
+        /// What came since the last time: the header's kind and the events' types and objects.
+        fn take(&self) -> Vec<(String, String, String)> {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let events = std::mem::take(&mut *self.seen.lock().expect("seen"));
+            events
+                .into_iter()
+                .map(|(kind, events)| {
+                    let one = &events[0];
+                    (kind, text(&one["eventType"]), text(&one["data"]["ObjectName"]))
+                })
+                .collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_webhook_is_validated_and_told_of_each_secret_once() {
+        let vaults = crate::vault::tests::vaults();
+        let (webhook, proxy) = Webhook::start().await;
+        let url = "http://hooks.example.com/events?code=s3cret";
+        let id = ResourceId::parse(
+            "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg/providers/\
+             Microsoft.KeyVault/vaults/kv",
+        )
+        .expect("an ID");
+        let subscription =
+            ResourceId::parse(&format!("{id}/providers/{SUBSCRIPTIONS}/hook")).expect("an ID");
+        let mut batch = Batch::new();
+        batch.put(&id, json!({ "properties": {} })).put(
+            &subscription,
+            json!({ "properties": {
+                "destination": { "endpointType": "WebHook", "properties": { "endpointUrl": url } },
+                "filter": { "includedEventTypes": [NEAR_EXPIRY] },
+            } }),
+        );
+        vaults.store.commit(batch).await.expect("written");
+        let now = Timestamp::now().as_second();
+        for (name, exp) in [("near", 86_400), ("later", 31 * 86_400), ("over", -60)] {
+            let attributes = Attributes { exp: Some(now + exp), ..Attributes::default() };
+            let new = NewSecret { attributes, ..NewSecret::default() };
+            vaults.set("kv", name, "value", new).await.expect("set");
+        }
+        let nobody = Credential::client_secret(String::new(), String::new(), Secret::new(""));
+        let connection = Connection { proxy: Some(proxy), roots: None };
+        let client = Client::new(&connection, nobody).expect("a client");
+        let validation =
+            ("SubscriptionValidation".to_owned(), VALIDATION.to_owned(), String::new());
+        let near = ("Notification".to_owned(), NEAR_EXPIRY.to_owned(), "near".to_owned());
+
+        // Whoever does not answer with the code never asked for events, and gets none.
+        vaults.deliver_events(&client).await;
+        assert_eq!(webhook.take(), std::slice::from_ref(&validation));
+        webhook.validates.store(true, Ordering::Relaxed);
+        vaults.deliver_events(&client).await;
+        // The one that is near its expiry: not the one a month away, nor what it does not want.
+        assert_eq!(webhook.take(), [validation, near.clone()]);
+        vaults.deliver_events(&client).await;
+        assert_eq!(webhook.take(), [], "once");
+
+        // A new version is told of anew; one that is not taken, until it is.
+        webhook.fails.store(true, Ordering::Relaxed);
+        let attributes = Attributes { exp: Some(now + 3600), ..Attributes::default() };
+        let new = NewSecret { attributes, ..NewSecret::default() };
+        vaults.set("kv", "near", "value", new).await.expect("set");
+        vaults.deliver_events(&client).await;
+        assert_eq!(webhook.take(), std::slice::from_ref(&near));
+        webhook.fails.store(false, Ordering::Relaxed);
+        vaults.deliver_events(&client).await;
+        vaults.deliver_events(&client).await;
+        assert_eq!(webhook.take(), [near]);
     }
 
     #[test]

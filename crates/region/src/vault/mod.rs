@@ -434,7 +434,7 @@ impl Vaults {
     /// region.
     pub async fn restore(&self, vault: &str, blob: &[u8]) -> Result<Version, VaultError> {
         let malformed = || VaultError::BadParameter("Backup blob is corrupted.".to_owned());
-        let plain = self.sealer.open_sealed("vault.backup", blob).map_err(|_| malformed())?;
+        let plain = self.sealer.open_backup("vault.backup", blob).map_err(|_| malformed())?;
         let backup: Backup = serde_json::from_slice(&plain).map_err(|_| malformed())?;
         let _turn = self.writing.lock().await;
         match self.secret(vault, &backup.name)? {

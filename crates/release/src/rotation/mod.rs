@@ -20,7 +20,7 @@ pub mod family;
 mod run;
 mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,8 +29,10 @@ use serde::Serialize;
 
 use crate::cloud::{Cloud, Trouble};
 use crate::event::Reporter;
+use crate::hold::{Ground, Held, HoldError};
 use crate::journal::{Journal, JournalError, Journals};
-use crate::lock::{Lock, LockError, host, user};
+use crate::lease::{Claim, LeaseError};
+use crate::lock::{LockError, ROTATE, host, user};
 use entry::{Began, Entry, Outcome, Step, due, noted, outcome};
 use family::Family;
 use run::Run;
@@ -94,9 +96,12 @@ pub enum RotationError {
     /// Nothing waits for a resumption.
     #[error("no rotation is under way")]
     NothingOpen,
-    /// Somebody else releases or rotates.
+    /// Somebody else releases or rotates from here.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Somebody else releases to the environment, or rotates a secret of it.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// The journal.
     #[error("the rotation's journal cannot be used")]
     Journal(#[from] JournalError),
@@ -149,26 +154,18 @@ impl Rotation<'_> {
         journals(self.project, self.environment)
     }
 
-    fn lazuli(&self) -> PathBuf {
-        self.project.join(".lazuli")
-    }
-
-    /// One of releases and rotations at a time: both restart and swap the same sites.
-    fn lock(&self) -> Result<Lock, RotationError> {
-        let ignore = self.lazuli().join(".gitignore");
-        if !ignore.exists() {
-            let write = || {
-                std::fs::create_dir_all(self.lazuli())?;
-                std::fs::write(&ignore, "# Releases and packages of this machine.\n*\n")
-            };
-            write().map_err(|source| LockError::Io(ignore.clone(), source))?;
-        }
-        let releases: Journals = Journals::of(&self.lazuli(), self.environment);
-        let (lock, died) = Lock::acquire(releases.dir(), "rotate", false)?;
-        if let Some(died) = died {
-            self.reporter.note(format!("took over the lock of {died}, which is gone"));
-        }
-        Ok(lock)
+    /// Takes what a release takes.
+    async fn hold(&self) -> Result<Held, RotationError> {
+        let ground = Ground {
+            project: self.project,
+            environment: self.environment,
+            cloud: &self.cloud,
+            reporter: &self.reporter,
+        };
+        ground.hold(ROTATE, Claim::default()).await.map_err(|error| match error {
+            HoldError::Lock(error) => error.into(),
+            HoldError::Lease(error) => error.into(),
+        })
     }
 
     /// Rotates the secret `name` (with or without the app's prefix) and all that hangs on the same
@@ -177,7 +174,13 @@ impl Rotation<'_> {
     pub async fn begin(&self, name: &str, confirm: Duration) -> Result<Report, RotationError> {
         let family = Family::of(self.blueprint, name)
             .map_err(|known| RotationError::Unknown(name.to_owned(), known))?;
-        let _lock = self.lock()?;
+        let held = self.hold().await?;
+        let outcome = self.begin_held(family, confirm).await;
+        held.release().await;
+        outcome
+    }
+
+    async fn begin_held(&self, family: Family, confirm: Duration) -> Result<Report, RotationError> {
         let journals = self.journals();
         for number in journals.numbers()? {
             let story = journals.read(number)?;
@@ -214,9 +217,15 @@ impl Rotation<'_> {
     }
 
     /// Goes on with every rotation that has not ended: finishes what was interrupted, and what waits
-    /// if its time has come.
-    pub async fn resume(&self) -> Result<Vec<Report>, RotationError> {
-        let _lock = self.lock()?;
+    /// if its time has come, or if it is not to wait any longer (`now`).
+    pub async fn resume(&self, now: bool) -> Result<Vec<Report>, RotationError> {
+        let held = self.hold().await?;
+        let outcome = self.resume_held(now).await;
+        held.release().await;
+        outcome
+    }
+
+    async fn resume_held(&self, now: bool) -> Result<Vec<Report>, RotationError> {
         let journals = self.journals();
         let open = open_rotations(&journals)?;
         if open.is_empty() {
@@ -227,6 +236,9 @@ impl Rotation<'_> {
             let mut journal: Journal<Entry> = journals.resume(number)?;
             let family = Family::of(self.blueprint, &secret)
                 .map_err(|known| RotationError::Unknown(secret.clone(), known))?;
+            if now && due(journal.records()).is_some_and(|due| due > Timestamp::now()) {
+                journal.write(Entry::Due { at: Timestamp::now() })?;
+            }
             let waits = due(journal.records()).is_some_and(|due| due > Timestamp::now());
             if !waits {
                 let (by, host) = (user(), host());

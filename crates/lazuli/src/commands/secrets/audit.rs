@@ -119,10 +119,10 @@ fn rotations(project: &Project, events: &mut Vec<Value>) -> Result<(), Failure> 
 fn table(events: &[Value]) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut out = format!(
-        "{:<25} {:<22} {:<9} {:<34} {:<16} {}\n",
+        "{:<25} {:<22} {:<10} {:<34} {:<16} {}\n",
         paint(BOLD, "when                     "),
         paint(BOLD, "what                  "),
-        paint(BOLD, "outcome  "),
+        paint(BOLD, "outcome   "),
         paint(BOLD, "secret                            "),
         paint(BOLD, "from            "),
         paint(BOLD, "who")
@@ -138,9 +138,9 @@ fn table(events: &[Value]) -> String {
             format!("failed {status}")
         };
         let outcome = if outcome == "ok" {
-            paint(DIM, format_args!("{outcome:<9}"))
+            paint(DIM, format_args!("{outcome:<10}"))
         } else {
-            paint(BAD, format_args!("{:<9}", outcome.replace(" null", "")))
+            paint(BAD, format_args!("{:<10}", outcome.replace(" null", "")))
         };
         let from = match &event["callerIpAddress"] {
             Value::String(ip) => ip.clone(),

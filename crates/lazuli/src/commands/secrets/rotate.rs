@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::cli::Context;
 use crate::diagnostics::Failure;
+use crate::diagnostics::release::lease;
 use crate::exit::Exit;
 use crate::printer::{BOLD, GOOD, NAME, paint};
 use crate::project::Project;
@@ -38,7 +39,8 @@ const LOOK: Duration = Duration::from_secs(30);
   lazuli secrets rotate jwt-secret
   lazuli secrets rotate db-connection-string       its login, and with it the administrator's password
   lazuli secrets rotate redis-connection-string --confirm-after 5s
-  lazuli secrets rotate --resume                   finish what was interrupted or is due")]
+  lazuli secrets rotate --resume                   finish what was interrupted or is due
+  lazuli secrets rotate --resume --now             the old version off, before its time")]
 pub(crate) struct Args {
     /// The secret, with or without the app's name before it
     #[arg(value_name = "NAME", required_unless_present = "resume", conflicts_with = "resume")]
@@ -52,6 +54,9 @@ pub(crate) struct Args {
     /// Wait until it is over
     #[arg(long, requires = "resume")]
     wait: bool,
+    /// Do not wait for the confirmation period: the old version is disabled now
+    #[arg(long, requires = "resume", conflicts_with = "wait")]
+    now: bool,
 }
 
 /// A time as people write it.
@@ -86,7 +91,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
                 vec![report]
             } else if args.confirm_after <= PATIENCE {
                 pause(&report).await;
-                let all = resume(&project, cx).await?;
+                let all = resume(&project, false, cx).await?;
                 all.into_iter().filter(|one| one.number == report.number).collect()
             } else {
                 leave_to_itself(&project, cx);
@@ -94,7 +99,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
             }
         }
         None if args.wait => wait(&project, cx).await?,
-        None => resume(&project, cx).await?,
+        None => resume(&project, args.now, cx).await?,
     };
     for report in &reports {
         cx.printer.result(&Shown { event: "result", report }, |_| summary(report, cx));
@@ -132,9 +137,9 @@ async fn begin(
     with(&session, project, cx).begin(name, confirm).await.map_err(|error| failure(&error, cx))
 }
 
-async fn resume(project: &Project, cx: &Context) -> Result<Vec<Report>, Failure> {
+async fn resume(project: &Project, now: bool, cx: &Context) -> Result<Vec<Report>, Failure> {
     let session = Session::open(cx)?;
-    with(&session, project, cx).resume().await.map_err(|error| failure(&error, cx))
+    with(&session, project, cx).resume(now).await.map_err(|error| failure(&error, cx))
 }
 
 /// Until nothing is open. A region that is stopped meanwhile is waited for, and an error tried again:
@@ -157,7 +162,7 @@ async fn wait(project: &Project, cx: &Context) -> Result<Vec<Report>, Failure> {
             tokio::time::sleep(left.min(LOOK)).await;
             continue;
         }
-        match resume(project, cx).await {
+        match resume(project, false, cx).await {
             Ok(reports) => ended.extend(reports.into_iter().filter(|r| r.outcome.is_some())),
             Err(error) => {
                 cx.printer.aside(format!("{error}\n  tried again in {} s", LOOK.as_secs()));
@@ -211,12 +216,12 @@ fn summary(report: &Report, cx: &Context) -> String {
         ),
         (None, due) => format!(
             "{} {} has a new version, and everything uses it (rotation {})\n  the old one works until \
-             {} and is then disabled; sooner or after a reboot: {}",
+             {} and is then disabled; at once: {}",
             paint(GOOD, "Done:"),
             paint(BOLD, secrets),
             report.number,
             due.map_or_else(String::new, |due| format!("{due:.0}")),
-            paint(NAME, format_args!("lazuli secrets rotate --resume{}", cx.flags()))
+            paint(NAME, format_args!("lazuli secrets rotate --resume --now{}", cx.flags()))
         ),
     }
 }
@@ -243,6 +248,7 @@ fn failure(error: &RotationError, cx: &Context) -> Failure {
                 LockError::Io(..) => failure.because(source),
             }
         }
+        RotationError::Lease(source) => lease(source),
         RotationError::Journal(source) => {
             Failure::new(Exit::Unexpected, "the rotation's journal cannot be used").because(source)
         }
