@@ -344,11 +344,11 @@ impl Store {
     /// Every controller's own records: namespace, key and value.
     pub fn every_state(&self) -> Vec<(String, String, Arc<[u8]>)> {
         let snapshot = self.shared.snapshot.load();
-        let split = |(key, value): (&Box<str>, &Arc<[u8]>)| {
+        let entries = snapshot.state.iter().filter_map(|(key, value)| {
             let (namespace, key) = key.split_once('\0')?;
             Some((namespace.to_owned(), key.to_owned(), value.clone()))
-        };
-        snapshot.state.iter().filter_map(split).collect()
+        });
+        entries.collect()
     }
 
     /// Makes the batch's changes: all of them, durable when this returns, or none.
