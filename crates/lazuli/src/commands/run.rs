@@ -80,9 +80,8 @@ fn inside(
         variables.into_iter().filter(|(name, _)| !skip(name)).map(|(n, v)| (n.into(), v.into())),
     );
     let directory = Directory::at(&environment.dir);
-    let hosts = std::fs::read_to_string(directory.hosts()).unwrap_or_default();
-    let names = hosts.lines().flat_map(|line| line.split_whitespace().skip(1)).map(str::to_owned);
-    env.extend(adapters::proxied(names).into_iter().map(|(n, v)| (n.into(), v.into())));
+    // Private names too: a private endpoint that comes or goes while the command runs is followed there.
+    env.extend(adapters::proxied([]).into_iter().map(|(n, v)| (n.into(), v.into())));
     lazuli_host::enter(&Inside {
         init: running.init,
         cwd: std::env::current_dir().unwrap_or_else(|_| "/".into()),
