@@ -55,9 +55,16 @@ pub struct Stack {
     back: HashMap<Arc<str>, Vec<usize>>,
     /// By type: what has an `…_id` that may be anything's.
     vague: HashMap<Arc<str>, Vec<usize>>,
+    /// Security rules by the name of their group, where that is a plain text.
+    named_rules: HashMap<Arc<str>, Vec<usize>>,
+    /// Those whose group's name is anything else.
+    other_rules: Vec<usize>,
     places: BTreeMap<(FileId, u32), usize>,
     sources: Arc<Sources>,
 }
+
+/// A rule of a network security group that stands by itself.
+const SECURITY_RULE: &str = "azurerm_network_security_rule";
 
 impl Stack {
     /// A stack with its indexes.
@@ -76,6 +83,8 @@ impl Stack {
         let mut by_address = HashMap::new();
         let mut back: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
         let mut vague: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+        let mut named_rules: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+        let mut other_rules = Vec::new();
         let mut places = BTreeMap::new();
         for (i, r) in configuration.resources.iter().enumerate() {
             places.entry((r.span.file, r.span.start)).or_insert(i);
@@ -83,6 +92,14 @@ impl Stack {
             by_address.entry(r.address.clone()).or_insert(i);
             if &*r.kind == "variable" {
                 continue;
+            }
+            if &*r.kind == SECURITY_RULE {
+                match r.get("network_security_group_name").map(|v| &v.kind) {
+                    Some(Kind::Text(name)) => {
+                        named_rules.entry(Arc::from(&**name)).or_default().push(i);
+                    }
+                    _ => other_rules.push(i),
+                }
             }
             for e in &r.body {
                 let refs = e.value.refs();
@@ -115,6 +132,8 @@ impl Stack {
             by_address,
             back,
             vague,
+            named_rules,
+            other_rules,
             places,
             sources,
         }
@@ -142,6 +161,20 @@ impl Stack {
     /// The resource a value refers to.
     pub fn target(&self, value: Option<&Value>) -> Option<&Resource> {
         value?.refs().into_iter().find_map(|r| self.find(&r.address))
+    }
+
+    /// The security rules that may be of a group with this name: all whose own word for it is this text
+    /// or no plain text. Looked up, as a search for each of N groups among N rules is quadratic.
+    pub fn security_rules<'a>(&'a self, name: Option<&Value>) -> Vec<&'a Resource> {
+        let mut found: Vec<usize> = match name.map(|v| &v.kind) {
+            Some(Kind::Text(name)) => {
+                let named = self.named_rules.get(&**name).into_iter().flatten();
+                named.chain(&self.other_rules).copied().collect()
+            }
+            _ => self.by_kind.get(SECURITY_RULE).cloned().unwrap_or_default(),
+        };
+        found.sort_unstable();
+        found.into_iter().map(|i| &self.configuration.resources[i]).collect()
     }
 
     /// Everything that refers to a resource.

@@ -239,7 +239,13 @@ resource "azurerm_key_vault_secret" "<<LABEL>>" {
   value_wo_version = var.secrets_version
   tags = local.tags
 
-  depends_on = [azurerm_role_assignment.deployer_secrets]
+  # The vault answers at its private endpoint only: secrets are written once that is there, and go
+  # before it goes.
+  depends_on = [
+    azurerm_role_assignment.deployer_secrets,
+    azurerm_private_endpoint.key_vault,
+    azurerm_private_dns_zone_virtual_network_link.key_vault,
+  ]
 }
 "#,
             &[

@@ -1,5 +1,7 @@
 //! The network: reachability by walking the rules as Azure does, not by looking for words in them.
 
+use std::collections::HashMap;
+
 use lazuli_hcl::terraform::Resource;
 use lazuli_hcl::{Kind, Map, Span, Value};
 use lazuli_standard::Environment;
@@ -16,7 +18,7 @@ const NSG: &str = "Network Security Groups";
 const VNET: &str = "VNet Architecture";
 const SUBNET: &[&str] = &["azurerm_subnet"];
 const GROUP: &[&str] = &["azurerm_network_security_group"];
-const RULE: &[&str] = &["azurerm_network_security_rule"];
+const PEERING: &[&str] = &["azurerm_virtual_network_peering"];
 const ENDPOINT: &[&str] = &["azurerm_private_endpoint"];
 const ZONE: &[&str] = &["azurerm_private_dns_zone"];
 const LINK: &[&str] = &["azurerm_private_dns_zone_virtual_network_link"];
@@ -64,7 +66,7 @@ fn lines<'a>(s: &'a Stack, group: &'a Resource, inbound: bool) -> Option<Vec<Lin
     }) {
         return None;
     }
-    for r in s.all(RULE) {
+    for r in s.security_rules(group.get("name")) {
         let v = r.get("network_security_group_name")?;
         let name = group.get("name")?;
         // A name that holds something unknown is still the group's when it is the very value that
@@ -234,6 +236,62 @@ fn app_subnets(s: &Stack) -> impl Iterator<Item = &Resource> {
             || s.referring(n).any(|r| SITES.contains(&&*r.kind))
     })
 }
+/// The subnets of the app from which another is to be reached: those of the same virtual network, and where
+/// networks are peered those of any.
+struct Apps<'a> {
+    peered: bool,
+    all: Vec<App<'a>>,
+    by_network: HashMap<String, Vec<usize>>,
+    /// Their network is not known.
+    anywhere: Vec<usize>,
+}
+
+struct App<'a> {
+    subnet: &'a Resource,
+    prefix: String,
+    group: Option<&'a Resource>,
+}
+
+impl<'a> Apps<'a> {
+    fn of(s: &'a Stack) -> Self {
+        let mut apps = Self {
+            peered: s.any(PEERING),
+            all: Vec::new(),
+            by_network: HashMap::new(),
+            anywhere: Vec::new(),
+        };
+        for subnet in app_subnets(s) {
+            let Some(prefix) = prefix(subnet) else { continue };
+            match network_of(subnet) {
+                Some(network) => apps.by_network.entry(network).or_default().push(apps.all.len()),
+                None => apps.anywhere.push(apps.all.len()),
+            }
+            let group = group_of(s, subnet).and_then(Result::ok);
+            apps.all.push(App { subnet, prefix, group });
+        }
+        apps
+    }
+
+    fn near(&self, to: &Resource) -> Vec<&App<'a>> {
+        let network = network_of(to).filter(|_| !self.peered);
+        let mut found: Vec<usize> = match &network {
+            None => (0..self.all.len()).collect(),
+            Some(network) => {
+                let known = self.by_network.get(network).into_iter().flatten();
+                known.chain(&self.anywhere).copied().collect()
+            }
+        };
+        found.sort_unstable();
+        let apps = found.into_iter().map(|i| &self.all[i]);
+        apps.filter(|app| app.subnet.address != to.address).collect()
+    }
+}
+
+/// The name of a subnet's virtual network, where it is known.
+fn network_of(subnet: &Resource) -> Option<String> {
+    subnet.get("virtual_network_name")?.as_str().map(str::to_owned)
+}
+
 fn db_subnets(s: &Stack) -> impl Iterator<Item = &Resource> {
     s.all(SUBNET)
         .filter(|n| delegation(n).is_some_and(|d| d.eq_ignore_ascii_case(&network::DB_DELEGATION)))
@@ -647,24 +705,23 @@ pub(crate) static RULES: &[Rule] = &[
         bad: &[("main.tf", NET), ("nsg.tf", DB_ONLY_5432)],
         good: &[("main.tf", NET), ("nsg.tf", DB_BOTH)],
         check: Check::Stack(|s, o| {
+            // Without PgBouncer nothing listens on 6432.
+            let burstable = s.all(SERVER).any(|r| {
+                r.get("sku_name").and_then(Value::as_str).is_some_and(|t| t.starts_with("B_"))
+            });
+            let apps = Apps::of(s);
             for db in db_subnets(s) {
                 let Some(to) = prefix(db) else { continue };
-                for app in app_subnets(s).filter(|a| a.address != db.address) {
-                    let Some(from) = prefix(app) else { continue };
+                let its_group = group_of(s, db).and_then(Result::ok);
+                for app in apps.near(db) {
+                    let from = &app.prefix;
                     for port in [*database::PORT, *database::POOLED_PORT] {
-                        // Without PgBouncer nothing listens on 6432.
-                        if port == *database::POOLED_PORT
-                            && s.all(SERVER).any(|r| {
-                                r.get("sku_name")
-                                    .and_then(Value::as_str)
-                                    .is_some_and(|t| t.starts_with("B_"))
-                            })
-                        {
+                        if port == *database::POOLED_PORT && burstable {
                             continue;
                         }
-                        let p = Packet { source: &from, destination: &to, port };
-                        for (subnet, inbound) in [(db, true), (app, false)] {
-                            let Some(Ok(g)) = group_of(s, subnet) else { continue };
+                        let p = Packet { source: from, destination: &to, port };
+                        for (group, inbound) in [(its_group, true), (app.group, false)] {
+                            let Some(g) = group else { continue };
                             match verdict(s, g, inbound, &p) {
                                 Verdict::Denied(by) => {
                                     let what = if port == *database::PORT {
@@ -889,6 +946,7 @@ pub(crate) static RULES: &[Rule] = &[
             ),
         ],
         check: Check::Stack(|s, o| {
+            let apps = Apps::of(s);
             for pe in pe_subnets(s) {
                 let Some(to) = prefix(pe) else { continue };
                 let mut wanted = vec![443];
@@ -898,17 +956,14 @@ pub(crate) static RULES: &[Rule] = &[
                 if s.any(&["azurerm_managed_redis"]) {
                     wanted.push(*cache::MANAGED_PORT);
                 }
-                for app in app_subnets(s).filter(|a| a.address != pe.address) {
-                    let Some(from) = prefix(app) else { continue };
+                let its_group = group_of(s, pe).and_then(Result::ok);
+                for app in apps.near(pe) {
+                    let from = &app.prefix;
                     for &port in &wanted {
-                        for (subnet, inbound) in [(pe, true), (app, false)] {
-                            let Some(Ok(g)) = group_of(s, subnet) else { continue };
-                            match verdict(
-                                s,
-                                g,
-                                inbound,
-                                &Packet { source: &from, destination: &to, port },
-                            ) {
+                        for (group, inbound) in [(its_group, true), (app.group, false)] {
+                            let Some(g) = group else { continue };
+                            let packet = Packet { source: from, destination: &to, port };
+                            match verdict(s, g, inbound, &packet) {
                                 Verdict::Denied(by) => {
                                     o.at(by.unwrap_or(g.header), format!("the app ({from}) does not reach its private endpoints ({to}:{port})")).label(g.header, "in this group");
                                 }
