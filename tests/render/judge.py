@@ -2,10 +2,10 @@
 
 terraform fmt -check on every sample; every distinct pipeline against the public Azure Pipelines
 schema; every distinct staticwebapp.config.json against the public one; Checkov on a few samples, each
-finding answered in docs/reference/scanner-exceptions.md; every script through `bash -n` and ShellCheck, and
-every pipeline run step by step without a cloud (run_pipelines.py); and Terraform
-itself applies a few samples, with a provider that has the real schema and no cloud behind it; and
-`lazuli check` of its plan finds what it finds in the text.
+finding answered in docs/reference/scanner-exceptions.md; every script through `bash -n`, and every
+pipeline run step by step without a cloud (run_pipelines.py); and Terraform itself applies a few samples,
+with a provider that has the real schema and no cloud behind it; and `lazuli check` of its plan finds
+what it finds in the text.
 """
 
 import contextlib

@@ -169,7 +169,8 @@ resource "azurerm_redis_cache" "main" {
 }
 
 locals {
-  redis_url = sensitive("rediss://:${azurerm_redis_cache.main.primary_access_key}@${azurerm_redis_cache.main.hostname}:${azurerm_redis_cache.main.ssl_port}")
+  # A key may hold characters that end the password of a URL.
+  redis_url = sensitive("rediss://:${urlencode(azurerm_redis_cache.main.primary_access_key)}@${azurerm_redis_cache.main.hostname}:${azurerm_redis_cache.main.ssl_port}/0")
 }
 "#;
 
@@ -194,7 +195,8 @@ resource "azurerm_managed_redis" "main" {
 }
 
 locals {
-  redis_url = sensitive("rediss://:${azurerm_managed_redis.main.default_database[0].primary_access_key}@${azurerm_managed_redis.main.hostname}:${azurerm_managed_redis.main.default_database[0].port}")
+  # A key may hold characters that end the password of a URL.
+  redis_url = sensitive("rediss://:${urlencode(azurerm_managed_redis.main.default_database[0].primary_access_key)}@${azurerm_managed_redis.main.hostname}:${azurerm_managed_redis.main.default_database[0].port}/0")
 }
 "#;
 

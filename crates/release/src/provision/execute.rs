@@ -236,14 +236,14 @@ impl Run<'_> {
             Action::Server(body) => self.server(planned, body).await,
             Action::Parameter(value) => self.parameter(planned, value).await,
             Action::DatabaseSecrets(secrets) => self.database_secrets(planned, secrets).await,
-            Action::GeneratedSecret { bytes } => {
+            Action::GeneratedSecret { body, bytes } => {
                 if self.find(planned).await?.is_some() {
                     return Ok(Ended::Unchanged);
                 }
-                self.write_secret(planned, &planned.id, &generated(*bytes)?).await?;
+                self.write_secret(planned, &planned.id, body, &generated(*bytes)?).await?;
                 Ok(Ended::Created)
             }
-            Action::CacheSecret { keys_of, api_version, host, port, created_by } => {
+            Action::CacheSecret { body, keys_of, api_version, template, created_by } => {
                 let there = self.find(planned).await?.is_some();
                 let new_cache = self.ended()[*created_by] == Some(Ended::Created);
                 if there && !new_cache {
@@ -253,8 +253,8 @@ impl Run<'_> {
                     self.client.post(format!("{keys_of}/listKeys"), api_version, None).await?;
                 let key = keys.get("primaryKey").and_then(Value::as_str);
                 let key = key.ok_or_else(|| incomplete(planned, "primaryKey"))?;
-                let url = format!("rediss://:{}@{host}:{port}/0", in_url(key));
-                self.write_secret(planned, &planned.id, &Secret::new(url)).await?;
+                let url = template.replace("{key}", &in_url(key));
+                self.write_secret(planned, &planned.id, body, &Secret::new(url)).await?;
                 Ok(if there { Ended::Changed } else { Ended::Created })
             }
             Action::Settings(settings) => self.settings(planned, settings).await,
@@ -344,10 +344,11 @@ impl Run<'_> {
         &self,
         planned: &Planned,
         id: &ResourceId,
+        body: &Value,
         value: &Secret,
     ) -> Result<(), Error> {
-        let body =
-            json!({"properties": {"value": value.expose(), "attributes": {"enabled": true}}});
+        let mut body = body.clone();
+        body["properties"]["value"] = value.expose().into();
         self.client.put(id, planned.api_version, &body).await?;
         Ok(())
     }
@@ -379,7 +380,8 @@ impl Run<'_> {
         }
         let new = password()?;
         for secret in secrets {
-            self.write_secret(planned, &secret.id, &fill(&secret.template, &new)).await?;
+            let value = fill(&secret.template, &new);
+            self.write_secret(planned, &secret.id, &secret.body, &value).await?;
         }
         *self.password.lock().await = Some(new);
         Ok(if missing.is_empty() { Ended::Changed } else { Ended::Created })
@@ -402,7 +404,8 @@ impl Run<'_> {
         let known = self.client.vault(vault.name()).get_secret(holder.id.name()).await;
         let Ok(known) = known else { return Err(lost()) };
         for secret in missing {
-            self.write_secret(planned, &secret.id, &fill(&secret.template, &known.value)).await?;
+            let value = fill(&secret.template, &known.value);
+            self.write_secret(planned, &secret.id, &secret.body, &value).await?;
         }
         Ok(Ended::Changed)
     }

@@ -72,19 +72,21 @@ pub enum Action {
     DatabaseSecrets(Vec<PlannedSecret>),
     /// A secret that is generated once.
     GeneratedSecret {
+        /// All of the request but the value.
+        body: Value,
         /// Bytes of randomness.
         bytes: usize,
     },
     /// The URL of the cache, with its key.
     CacheSecret {
+        /// All of the request but the value.
+        body: Value,
         /// The cache, or the database of a Managed Redis, whose keys are listed.
         keys_of: ResourceId,
         /// Its API version.
         api_version: &'static str,
-        /// Its host.
-        host: String,
-        /// Its port.
-        port: u16,
+        /// The URL, with the escaped key where `{key}` stands.
+        template: String,
         /// The step that creates it: a cache that is new has a new key.
         created_by: usize,
     },
@@ -104,6 +106,8 @@ pub enum Action {
 pub struct PlannedSecret {
     /// Its resource ID in the vault.
     pub id: ResourceId,
+    /// All of the request but the value.
+    pub body: Value,
     /// Its value, with the password where `{password}` stands.
     pub template: String,
 }
@@ -171,6 +175,15 @@ pub fn plan(blueprint: &Blueprint, tenancy: &Tenancy) -> Result<Plan, PlanError>
     planner.budget()?;
     planner.frontend()?;
     Ok(Plan { steps: planner.steps })
+}
+
+/// All of a secret but its value, the same whoever writes it:
+/// <https://learn.microsoft.com/rest/api/keyvault/keyvault/secrets/create-or-update>.
+pub(crate) fn secret_body(tags: &BTreeMap<String, String>) -> Value {
+    json!({
+        "tags": tags,
+        "properties": {"contentType": "text/plain", "attributes": {"enabled": true}},
+    })
 }
 
 struct Planner<'a> {
@@ -327,7 +340,11 @@ impl Planner<'_> {
                 ),
                 _ => continue,
             };
-            secrets.push(PlannedSecret { id: self.secret(&secret.name)?, template });
+            secrets.push(PlannedSecret {
+                id: self.secret(&secret.name)?,
+                body: secret_body(&self.blueprint.tags),
+                template,
+            });
         }
         let vault = self.vault_id()?;
         let title = format!("Database secrets in {}", self.blueprint.vault.name);
@@ -729,13 +746,18 @@ impl Planner<'_> {
             api_version = api::REDIS_ENTERPRISE;
         }
         for secret in &self.blueprint.secrets {
+            let body = secret_body(&self.blueprint.tags);
             let action = match secret.origin {
-                SecretOrigin::Generated { bytes } => Action::GeneratedSecret { bytes },
+                SecretOrigin::Generated { bytes } => Action::GeneratedSecret { body, bytes },
                 SecretOrigin::RedisUrl => Action::CacheSecret {
+                    body,
                     keys_of: keys_of.clone(),
                     api_version,
-                    host: self.blueprint.cache.host(&self.blueprint.location),
-                    port: self.blueprint.cache.port,
+                    template: format!(
+                        "rediss://:{{key}}@{}:{}/0",
+                        self.blueprint.cache.host(&self.blueprint.location),
+                        self.blueprint.cache.port,
+                    ),
                     created_by: self.index.get(&keys_of).copied().unwrap_or_default(),
                 },
                 _ => continue,

@@ -232,6 +232,10 @@ async fn the_second_run_writes_nothing() {
             "rediss://:k%2By%3D@notes-redis.redis.cache.windows.net:6380/0"
         );
         assert_eq!(azure.secret("notes-jwt-secret").len(), 64);
+        for (key, secret) in azure.resources.iter().filter(|(key, _)| key.contains("/secrets/")) {
+            assert_eq!(secret["properties"]["contentType"], "text/plain", "{key}");
+            assert_eq!(secret["tags"]["managed-by"], "lazuli", "{key}");
+        }
     }
     let second = run(&server, Options::default()).await.unwrap();
     assert!(second.is_unchanged(), "{second:?}");
@@ -248,6 +252,7 @@ async fn each_site_and_slot_reads_the_vault_with_its_own_identity() {
         .resources
         .iter()
         .filter(|(k, _)| k.contains("/vaults/notes-kv/") && k.contains("roleassignments"))
+        .inspect(|(_, v)| assert_eq!(v["properties"]["principalType"], "ServicePrincipal"))
         .map(|(_, v)| v["properties"]["principalId"].as_str().unwrap().to_owned())
         .collect();
     holders.sort_unstable();

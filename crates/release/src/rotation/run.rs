@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use lazuli_azure::{Error, Secret};
 use lazuli_standard::data::secrets::ROTATION_DAYS;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::entry::{self, Entry, Outcome, Step, due, is_done, noted};
 use super::exception::{self, Fault};
@@ -15,6 +15,7 @@ use super::{Broken, Report, Rotation, RotationError, trouble};
 use crate::cloud::{Place, Trouble, WEB_API};
 use crate::event::{self, millis};
 use crate::journal::{Journal, JournalError};
+use crate::provision::secret_body;
 use crate::provision::secrets::{generated, password};
 
 const VAULT_API: &str = "2023-07-01";
@@ -222,11 +223,12 @@ impl<'a> Run<'a> {
 
     async fn write(&self, name: &str, value: &Secret, holds: Option<&str>) -> Result<(), Error> {
         let expires = Timestamp::now().as_second() + i64::from(*ROTATION_DAYS) * 86_400;
-        let mut body = json!({"properties": {
-            "value": value.expose(), "attributes": {"enabled": true, "exp": expires},
-        }});
+        // A version has tags and type of its own: what the first one had, the new one needs too.
+        let mut body = secret_body(&self.rotation.blueprint.tags);
+        body["properties"]["value"] = value.expose().into();
+        body["properties"]["attributes"]["exp"] = expires.into();
         if let Some(holds) = holds {
-            body["tags"] = json!({ HOLDS: holds });
+            body["tags"][HOLDS] = holds.into();
         }
         self.rotation.cloud.client().put(self.secret_id(name), VAULT_API, &body).await?;
         Ok(())

@@ -351,7 +351,14 @@ pub(super) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DE
 
 /// What is wrong with a method.
 pub(super) fn method(method: &str) -> Option<String> {
-    (!METHODS.contains(&method)).then(|| format!("expected one of {}", METHODS.join(", ")))
+    if METHODS.contains(&method) {
+        return None;
+    }
+    let near = nearest(&method.to_ascii_uppercase(), METHODS.iter().copied());
+    Some(near.map_or_else(
+        || format!("expected one of {}", METHODS.join(", ")),
+        |near| format!("did you mean `{near}`?"),
+    ))
 }
 
 /// What is wrong with a path below the project's directory.
