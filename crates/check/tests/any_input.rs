@@ -268,7 +268,7 @@ proptest! {
                 prop_assert!((f.span.end as usize) <= s.text.len() && f.span.start <= f.span.end, "{}: {:?}", f.rule.id, f.span);
                 prop_assert!(s.text.is_char_boundary(f.span.start as usize) && s.text.is_char_boundary(f.span.end as usize));
             }
-            let _ = lazuli_check::output::human::findings(&report, false);
+            let _ = lazuli_check::output::human::findings(&report, false, None);
             let _ = lazuli_check::output::human::fixes(&report);
             let _ = lazuli_check::output::sarif::render(&report);
         }

@@ -95,6 +95,11 @@ impl Printer {
             && std::env::var_os("CI").is_none()
     }
 
+    /// How many columns the terminal has that results go to, if they go to one.
+    pub(crate) fn width(&self) -> Option<usize> {
+        terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
+    }
+
     /// A line of the result, for people. A reader that has gone away (`| head`) is no error.
     pub(crate) fn line(&self, text: impl Display) {
         let mut out = AutoStream::new(std::io::stdout(), self.choice).lock();

@@ -4,74 +4,146 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use lazuli_hcl::{Sources, Span};
 
 use super::message;
 use crate::engine::Report;
 use crate::rule::{Edit, Finding, Severity};
 
-/// All findings that count.
-pub fn findings(report: &Report, colour: bool) -> String {
-    let renderer =
+/// How much of a line is shown, in bytes on either side of the place. Minified files are not for reading,
+/// and a plan of megabytes is one line; the renderer cuts further, to the terminal's width.
+const AROUND: usize = 200;
+
+/// All findings that count. With the terminal's `width` in columns, excerpts are cut and sentences
+/// broken to fit; without one, sentences stay whole, so that `grep` finds them.
+pub fn findings(report: &Report, colour: bool, width: Option<usize>) -> String {
+    let mut renderer =
         if colour { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+    if let Some(w) = width {
+        renderer = renderer.term_width(w.max(40));
+    }
     let mut out = String::new();
     for f in report.active() {
-        out.push_str(&finding(&report.project.sources, f, &renderer));
+        out.push_str(&finding(&report.project.sources, f, &renderer, width));
         out.push_str("\n\n");
     }
     out
 }
 
-/// The lines around a place, so that a large file is not handed over whole.
-fn window(sources: &Sources, span: Span) -> (String, usize, Range<usize>, String) {
-    let s = sources.get(span.file);
-    let (first, _) = s.line_column(span.start);
-    let (last, _) = s.line_column(span.end.saturating_sub(1).max(span.start));
-    // A long block is shown by its first line.
-    let last = last.min(first + 3);
-    let (from, to) = (s.line_start(first), s.line_start(last + 1));
-    let text = s.text.get(from..to).unwrap_or("").trim_end_matches('\n');
-    // Minified lines are not for reading.
-    let cut = text.char_indices().nth(400).map_or(text.len(), |(i, _)| i);
-    let mut text = text[..cut].to_owned();
-    if text.is_empty() {
-        text.push(' ');
-    }
-    let start = (span.start as usize).saturating_sub(from).min(text.len());
-    let end = (span.end as usize).saturating_sub(from).clamp(start, text.len());
-    (text, first, start..end, s.path.to_string_lossy().replace('\\', "/"))
+/// What is shown of a place.
+struct Window {
+    text: String,
+    line: usize,
+    /// Where `text` does not begin with its line: the place's column in it, and in the line.
+    column: Option<(usize, usize)>,
+    range: Range<usize>,
+    path: String,
 }
 
-fn finding(sources: &Sources, f: &Finding, renderer: &Renderer) -> String {
+/// The lines around a place, so that a large file is not handed over whole.
+fn window(sources: &Sources, span: Span) -> Window {
+    let s = sources.get(span.file);
+    let (line, column) = s.line_column(span.start);
+    let (last, _) = s.line_column(span.end.saturating_sub(1).max(span.start));
+    // A long block is shown by its first line.
+    let last = last.min(line + 3);
+    let (from, to) = (s.line_start(line), s.line_start(last + 1));
+    let text = s.text.get(from..to).unwrap_or("").trim_end_matches('\n');
+    let path = s.path.to_string_lossy().replace('\\', "/");
+    let start = (span.start as usize).saturating_sub(from).min(text.len());
+    let end = (span.end as usize).saturating_sub(from).clamp(start, text.len());
+    if text.lines().all(|l| l.len() <= 2 * AROUND) {
+        let text = if text.is_empty() { " ".to_owned() } else { text.to_owned() };
+        return Window { text, line, column: None, range: start..end, path };
+    }
+    // Of a long line what is next to the place.
+    let first = text.find('\n').unwrap_or(text.len());
+    let (start, end) = (start.min(first), end.min(first));
+    let mut left = start.saturating_sub(AROUND);
+    while !text.is_char_boundary(left) {
+        left -= 1;
+    }
+    let mut right = (start + AROUND).min(first);
+    while !text.is_char_boundary(right) {
+        right -= 1;
+    }
+    let before = if left > 0 { "..." } else { "" };
+    let after = if right < first { "..." } else { "" };
+    let moved = |at: usize| at.min(right) - left + before.len();
+    let range = moved(start)..moved(end);
+    let text = format!("{before}{}{after}", &text[left..right]);
+    let counted = text[..range.start].chars().count() + 1;
+    Window { text, line, column: Some((counted, column)), range, path }
+}
+
+/// Breaks a sentence at spaces, so that no line is longer than `width` columns.
+fn broken(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split(' ') {
+        let long = word.chars().count();
+        if column > 0 && column + 1 + long > width {
+            out.push('\n');
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += long;
+    }
+    out
+}
+
+fn finding(sources: &Sources, f: &Finding, renderer: &Renderer, width: Option<usize>) -> String {
     let level = match f.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
         Severity::Note => Level::NOTE,
     };
-    let (text, line, range, path) = window(sources, f.span);
-    let label = f.address.as_deref().map(|a| format!("in {a}"));
-    let mut main = AnnotationKind::Primary.span(range);
-    if let Some(l) = &label {
-        main = main.label(l.as_str());
-    }
+    let main = window(sources, f.span);
     let others: Vec<_> = f.labels.iter().map(|(s, t)| (window(sources, *s), t)).collect();
-    let title = message(f);
-    let why = format!("{} [{}]", f.rule.why, f.rule.section);
-    let mut group = level.primary_title(title.as_str()).id(f.rule.id).element(
-        Snippet::source(text.as_str()).line_start(line).path(path.as_str()).annotation(main),
+    // What stands before a sentence: `warning[LZ-APP-001]: `, and `12345 = note: `.
+    let numbers = others.iter().map(|(w, _)| w.line).chain([main.line]).max().unwrap_or(1);
+    let digits = numbers.to_string().len();
+    let title = broken(
+        &message(f),
+        width.map(|w| w.saturating_sub(f.severity.as_str().len() + f.rule.id.len() + 4)),
     );
-    for ((text, line, range, path), label) in &others {
-        group = group.element(
-            Snippet::source(text.as_str())
-                .line_start(*line)
-                .path(path.as_str())
-                .annotation(AnnotationKind::Context.span(range.clone()).label(label.as_str())),
-        );
+    let room = width.map(|w| w.saturating_sub(digits + 9));
+    let why = broken(&format!("{} [{}]", f.rule.why, f.rule.section), room);
+    let fix = broken(f.rule.fix, room);
+
+    let label = f.address.as_deref().map(|a| format!("in {a}"));
+    let mut annotation = AnnotationKind::Primary.span(main.range.clone());
+    if let Some(l) = &label {
+        annotation = annotation.label(l.as_str());
+    }
+    let mut group = Group::with_title(level.primary_title(title.as_str()).id(f.rule.id));
+    group = shown(group, &main, annotation);
+    for (w, label) in &others {
+        let annotation = AnnotationKind::Context.span(w.range.clone()).label(label.as_str());
+        group = shown(group, w, annotation);
     }
     group = group.element(Level::NOTE.message(why.as_str()));
-    group = group.element(Level::HELP.message(f.rule.fix));
-    renderer.render(&[group])
+    group = group.element(Level::HELP.message(fix.as_str()));
+    let mut out = renderer.render(&[group]);
+    // Of an excerpt that begins within its line the renderer counts the column from there.
+    for w in std::iter::once(&main).chain(others.iter().map(|(w, _)| w)) {
+        if let Some((counted, column)) = w.column {
+            let place = |c: usize| format!("{}:{}:{c}", w.path, w.line);
+            out = out.replacen(&place(counted), &place(column), 1);
+        }
+    }
+    out
+}
+
+/// An excerpt with its place.
+fn shown<'a>(group: Group<'a>, w: &'a Window, annotation: Annotation<'a>) -> Group<'a> {
+    let snippet = Snippet::source(w.text.as_str()).line_start(w.line).path(w.path.as_str());
+    group.element(snippet.annotation(annotation))
 }
 
 /// The summary: by section what was judged, held and broken.

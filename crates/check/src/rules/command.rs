@@ -6,6 +6,7 @@ use lazuli_standard::data::compute;
 
 use super::{Got, SITES, get, plan_of};
 use crate::project::{Project, Stack};
+use crate::python::Token;
 use crate::rule::{
     Check, Rule,
     Severity::{Error, Note, Warning},
@@ -357,6 +358,108 @@ pub(crate) static RULES: &[Rule] = &[
                     );
                 } else {
                     o.judged();
+                }
+            }
+        }),
+    },
+    Rule {
+        id: "LZ-CMD-009",
+        section: "WebSocket Support",
+        erratum: Some(9),
+        severity: Warning,
+        title: "WebSockets are pinged before the platform cuts them",
+        why: "The front end cuts a connection on which nothing passed for 230 seconds. Uvicorn pings every 20 by itself, unless it is told otherwise.",
+        fix: "Leave `ws_ping_interval` out, or set it to 30 seconds or less.",
+        bad: &[(
+            "app/workers.py",
+            "from uvicorn_worker import UvicornWorker\nclass Worker(UvicornWorker):\n    CONFIG_KWARGS = {\"ws_ping_interval\": 300}\n",
+        )],
+        good: &[(
+            "app/workers.py",
+            "from uvicorn_worker import UvicornWorker\nclass Worker(UvicornWorker):\n    CONFIG_KWARGS = {\"ws_ping_interval\": 30}\n",
+        )],
+        check: Check::Project(|p, o| {
+            const NAME: &str = "ws_ping_interval";
+            const LIMIT: f64 = 30.0;
+            let told = |t: &str| {
+                if matches!(t, "None" | "0") {
+                    Some(
+                        "no pings: the front end cuts a quiet WebSocket after 230 seconds"
+                            .to_owned(),
+                    )
+                } else {
+                    t.parse::<f64>().ok().filter(|n| *n > LIMIT).map(|n| {
+                        format!("a ping every {n} s: the standard's is every {LIMIT}, and the front end cuts after 230")
+                    })
+                }
+            };
+            for w in p.python.iter().flat_map(|f| f.tokens.windows(3)) {
+                let (Token::Name(name) | Token::Text(name), Token::Sign('=' | ':'), Token::Name(v)) =
+                    (&w[0].0, &w[1].0, &w[2].0)
+                else {
+                    continue;
+                };
+                if name == NAME {
+                    match told(v) {
+                        Some(m) => {
+                            o.at(w[2].1, m);
+                        }
+                        None => o.judged(),
+                    }
+                }
+            }
+            for c in commands(p) {
+                let words = crate::snippet::words(&c.text);
+                let Some(i) = words.iter().position(|w| w.starts_with("--ws-ping-interval")) else {
+                    continue;
+                };
+                let v = words[i]
+                    .split_once('=')
+                    .map(|(_, v)| v)
+                    .or(words.get(i + 1).map(String::as_str));
+                match v.and_then(told) {
+                    Some(m) => {
+                        o.at(word(p, &c, "--ws-ping-interval"), m);
+                    }
+                    None => o.judged(),
+                }
+            }
+        }),
+    },
+    Rule {
+        id: "LZ-CMD-010",
+        section: "Redis for Taskiq",
+        erratum: Some(32),
+        severity: Error,
+        title: "A site of its own for worker or scheduler answers on its port",
+        why: "App Service starts a site by pinging its port and gives up after 230 seconds; `taskiq worker` and `taskiq scheduler` listen on none, so that the site restarts for ever.",
+        fix: "Start a small app that answers on `$PORT` and runs the tasks, or run the command in a continuous WebJob.",
+        bad: &[(
+            "main.tf",
+            "resource \"azurerm_linux_web_app\" \"worker\" {\n  site_config {\n    app_command_line = \"taskiq worker modules.backend.tasks.broker:broker\"\n  }\n}\n",
+        )],
+        good: &[(
+            "main.tf",
+            "resource \"azurerm_linux_web_app\" \"worker\" {\n  site_config {\n    app_command_line = \"python -m modules.backend.worker\"\n  }\n}\n",
+        )],
+        check: Check::Project(|p, o| {
+            for c in commands(p).into_iter().filter(|c| c.site.is_some()) {
+                let t = c.text.trim().trim_start_matches("exec ");
+                let alone = !c.text.contains(['&', ';', '|', '\n']);
+                let bare = ["taskiq worker", "taskiq scheduler", "celery "]
+                    .into_iter()
+                    .find(|w| t.starts_with(w));
+                match bare {
+                    Some(w) if alone => {
+                        o.at(
+                            c.span,
+                            format!(
+                                "`{}` listens on no port: App Service never sees the site start",
+                                w.trim()
+                            ),
+                        );
+                    }
+                    _ => o.judged(),
                 }
             }
         }),

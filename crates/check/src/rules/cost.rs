@@ -1,10 +1,11 @@
 //! Cost, state and disaster recovery.
 
-use lazuli_hcl::Value;
+use lazuli_hcl::{Span, Value};
 use lazuli_standard::Environment;
 use lazuli_standard::data::cost;
 
-use super::PLATFORM;
+use super::{PLATFORM, pipelines};
+use crate::project::Pipeline;
 use crate::rule::{
     Check, Rule,
     Severity::{Error, Warning},
@@ -13,6 +14,40 @@ use crate::rule::{
 const BUDGET: &[&str] =
     &["azurerm_consumption_budget_resource_group", "azurerm_consumption_budget_subscription"];
 const STATE: &str = "State Management";
+
+/// The services that the standard defines in Terraform, as the command line groups them.
+const GROUPS: [&str; 11] = [
+    "webapp",
+    "appservice",
+    "postgres",
+    "redis",
+    "redisenterprise",
+    "keyvault",
+    "network",
+    "staticwebapp",
+    "functionapp",
+    "monitor",
+    "cognitiveservices",
+];
+
+/// The command of a line that makes a resource: `az postgres flexible-server create`.
+fn makes(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().skip_while(|w| *w != "az").collect();
+    let command: Vec<&str> = words.into_iter().take_while(|w| !w.starts_with('-')).collect();
+    let (group, last) = (command.get(1)?, command.last()?);
+    // Secrets and keys are content, and deployments are releases.
+    let content = ["secret", "key", "certificate", "deploy", "deployment"];
+    let resource = *last == "create" && !command.iter().any(|w| content.contains(w))
+        || command.starts_with(&["az", "webapp", "deployment", "slot", "create"])
+        || command.starts_with(&["az", "webapp", "up"]);
+    (GROUPS.contains(group) && resource).then(|| command.join(" "))
+}
+
+/// Whether the pipeline also deletes what a command makes.
+fn deleted(p: &Pipeline, made: &str) -> bool {
+    let delete = made.replace(" create", " delete");
+    pipelines::scripts(p).any(|(_, _, v, _)| v.known_text().contains(&delete))
+}
 
 pub(crate) static RULES: &[Rule] = &[
     Rule {
@@ -197,6 +232,89 @@ pub(crate) static RULES: &[Rule] = &[
                     },
                     super::app::tls_ok,
                 );
+            }
+        }),
+    },
+    Rule {
+        id: "LZ-IAC-003",
+        section: STATE,
+        erratum: None,
+        severity: Error,
+        title: "Terraform's state is locked while it is written",
+        why: "Two applies at once each write what they know: the state then describes neither, and resources are made twice or forgotten.",
+        fix: "Remove `-lock=false`; `-lock-timeout=5m` waits for the other one.",
+        bad: &[(
+            "azure-pipelines/infra.yml",
+            "trigger: [main]\nsteps:\n  - script: terraform apply -lock=false tfplan\n",
+        )],
+        good: &[(
+            "azure-pipelines/infra.yml",
+            "trigger: [main]\nsteps:\n  - script: terraform apply -lock-timeout=5m tfplan\n",
+        )],
+        check: Check::Pipeline(|p, o| {
+            for (_, s) in pipelines::steps(p) {
+                let written = match s.script() {
+                    Some((v, _)) => Some(v),
+                    None => s.input("commandOptions"),
+                };
+                let Some(v) = written else { continue };
+                // A plan alone writes nothing; planning without the lock is how pull requests do not wait.
+                let writes = |t: &str| {
+                    t.contains("-lock=false")
+                        && !t.contains("terraform plan")
+                        && s.input("command").is_none_or(|c| c.as_str() != Some("plan"))
+                };
+                let mut broken = false;
+                for l in p.lines(v).iter().filter(|l| writes(l.text)) {
+                    broken = true;
+                    let at = l.text.find("-lock=false").unwrap_or(0);
+                    let start = l.span.start as usize + at;
+                    let flag = Span::new(l.span.file, start, start + "-lock=false".len());
+                    let f = o.at(flag, "the state is written without its lock");
+                    if l.text[..at].ends_with(' ') {
+                        f.edit(Span { start: flag.start - 1, ..flag }, "");
+                    }
+                }
+                if !broken && v.known_text().contains("terraform") {
+                    o.judged();
+                }
+            }
+        }),
+    },
+    Rule {
+        id: "LZ-IAC-004",
+        section: "Standard: Terraform with Azure Provider",
+        erratum: None,
+        severity: Warning,
+        title: "Terraform makes the resources, and no script beside it",
+        why: "What a script makes is in no plan: nobody reviews it, no other environment gets it, and a new region comes up without it.",
+        fix: "Define it in Terraform. What a script also deletes again, as a restore for a test, may stay.",
+        bad: &[(
+            "azure-pipelines/cd.yml",
+            "trigger: [main]\nsteps:\n  - script: az webapp create --name notes --plan plan --resource-group rg\n",
+        )],
+        good: &[(
+            "azure-pipelines/cd.yml",
+            "trigger: [main]\nsteps:\n  - script: az webapp restart --name notes --resource-group rg\n",
+        )],
+        check: Check::Pipeline(|p, o| {
+            for (_, _, v, _) in pipelines::scripts(p) {
+                let whole = v.known_text();
+                for l in p.lines(v) {
+                    let Some(made) = makes(l.text) else { continue };
+                    // For a while only, and taken away again by the same pipeline.
+                    if made != "az webapp up" && deleted(p, &made) {
+                        o.judged();
+                        continue;
+                    }
+                    o.at(
+                        l.span,
+                        format!("`{made}` makes a resource that no plan of Terraform's knows"),
+                    );
+                }
+                if whole.contains("az ") {
+                    o.judged();
+                }
             }
         }),
     },

@@ -979,7 +979,7 @@ fn engines(
 }
 
 /// Tests, Alembic's environment and scripts open short-lived engines of their own.
-fn is_app(f: &crate::project::PythonFile) -> bool {
+pub(super) fn is_app(f: &crate::project::PythonFile) -> bool {
     let p = f.path.to_string_lossy().replace('\\', "/").to_ascii_lowercase();
     !(p.contains("test")
         || p.contains("alembic")

@@ -2,7 +2,8 @@
 
 use lazuli_hcl::terraform::Resource;
 use lazuli_hcl::{Map, Value};
-use lazuli_standard::{Environment, data::monitoring};
+use lazuli_standard::Environment;
+use lazuli_standard::data::{self, monitoring};
 
 use super::{Attribute, Got, REDIS, SERVER, SITE, SITES, attribute, get, is_backend, settings};
 use crate::project::Stack;
@@ -62,6 +63,15 @@ fn alerted(s: &Stack, metrics: &[&str], words: &[&str]) -> Option<bool> {
         }
     }
     if unknown { None } else { Some(false) }
+}
+
+/// How many connections the server has that an alert watches.
+fn connections(s: &Stack, alert: &Resource) -> Option<f64> {
+    let scopes = alert.get("scopes")?;
+    let server = s.all(SERVER).find(|r| scopes.refs().iter().any(|x| x.address == r.address))?;
+    let sku = server.get("sku_name")?.as_str()?;
+    let known = Environment::ALL.into_iter().map(|e| *data::database::sku(e));
+    known.into_iter().find(|k| sku.ends_with(k.name)).map(|k| f64::from(k.max_connections))
 }
 
 /// One line of the standard's tables.
@@ -285,7 +295,7 @@ pub(crate) static RULES: &[Rule] = &[
         severity: Warning,
         title: "Alerts have the standard's thresholds",
         why: "A threshold above the standard's tells of the outage after the users do.",
-        fix: "CPU 80 %, memory 85 %, Redis memory 80 %, response time 5 s.",
+        fix: "CPU 80 %, memory 85 %, Redis memory 80 %, response time 5 s, database connections 90 % of what the SKU has.",
         bad: &[(
             "main.tf",
             "resource \"azurerm_monitor_metric_alert\" \"cpu\" {\n  criteria {\n    metric_name = \"CpuPercentage\"\n    operator    = \"GreaterThan\"\n    threshold   = 95\n  }\n}\n",
@@ -307,6 +317,10 @@ pub(crate) static RULES: &[Rule] = &[
                         "httpresponsetime" | "averageresponsetime" => {
                             monitoring::RESPONSE_P95.as_secs() as f64
                         }
+                        "active_connections" => match connections(s, r) {
+                            Some(n) => n * 0.9,
+                            None => continue,
+                        },
                         _ => continue,
                     };
                     let (Some(t), Some(e)) = (threshold, map.entry("threshold")) else { continue };
@@ -583,6 +597,70 @@ pub(crate) static RULES: &[Rule] = &[
                     },
                     Value::as_bool,
                 );
+            }
+        }),
+    },
+    Rule {
+        id: "LZ-MON-015",
+        section: ALERTING,
+        erratum: None,
+        severity: Error,
+        title: "An action group reaches somebody",
+        why: "An alert that calls a group without a receiver has told nobody; the portal says \"fired\" all the same.",
+        fix: "Add a `webhook_receiver` (PagerDuty, Teams), an `email_receiver` or another.",
+        bad: &[(
+            "main.tf",
+            "resource \"azurerm_monitor_action_group\" \"oncall\" {\n  short_name = \"oncall\"\n}\n",
+        )],
+        good: &[(
+            "main.tf",
+            "resource \"azurerm_monitor_action_group\" \"oncall\" {\n  short_name = \"oncall\"\n  webhook_receiver {\n    name        = \"pager\"\n    service_uri = var.pager\n  }\n}\nvariable \"pager\" {}\n",
+        )],
+        check: Check::Stack(|s, o| {
+            for r in s.all(&["azurerm_monitor_action_group"]) {
+                let off = r.get("enabled").and_then(Value::as_bool) == Some(false);
+                let received = r.body.iter().any(|e| e.key.ends_with("_receiver"));
+                if received || off || r.body.open.is_some() {
+                    o.judged();
+                } else {
+                    o.at(r.header, "this group has no receiver: its alerts reach nobody").unset();
+                }
+            }
+        }),
+    },
+    Rule {
+        id: "LZ-MON-016",
+        section: ALERTING,
+        erratum: None,
+        severity: Note,
+        title: "Errors and failing health checks are seen within minutes",
+        why: "The standard looks at five minutes. An average over an hour has diluted ten minutes of outage, and tells when it is over.",
+        fix: "Set `window_size = \"PT5M\"`.",
+        bad: &[(
+            "main.tf",
+            "resource \"azurerm_monitor_metric_alert\" \"errors\" {\n  window_size = \"PT1H\"\n  criteria {\n    metric_name = \"Http5xx\"\n  }\n}\n",
+        )],
+        good: &[(
+            "main.tf",
+            "resource \"azurerm_monitor_metric_alert\" \"errors\" {\n  window_size = \"PT5M\"\n  criteria {\n    metric_name = \"Http5xx\"\n  }\n}\n",
+        )],
+        check: Check::Stack(|s, o| {
+            for r in s.all(METRIC) {
+                let Some(e) = r.body.entry("window_size") else { continue };
+                if !criteria(r)
+                    .iter()
+                    .any(|(m, ..)| matches!(m.as_str(), "Http5xx" | "HealthCheckStatus"))
+                {
+                    continue;
+                }
+                match super::scaling::minutes(&e.value) {
+                    // Azure's next window after five minutes is fifteen.
+                    Some(n) if n > 15.0 => {
+                        o.entry(e, format!("a window of {n} minutes: the standard looks at five"));
+                    }
+                    Some(_) => o.judged(),
+                    None => o.unknown(format!("{}.window_size", r.address)),
+                }
             }
         }),
     },

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lazuli_hcl::Value;
+use lazuli_standard::Environment;
 
 use super::{SERVER, SITE, settings};
 use crate::project::Stack;
-use crate::rule::{Check, Rule, Severity::Warning};
+use crate::rule::{
+    Check, Rule,
+    Severity::{Note, Warning},
+};
 
 const SECTION: &str = "Environment Configuration";
 
@@ -223,6 +227,39 @@ pub(crate) static RULES: &[Rule] = &[
                             }
                         }
                     }
+                }
+            }
+        }),
+    },
+    Rule {
+        id: "LZ-PAR-004",
+        section: SECTION,
+        erratum: None,
+        severity: Note,
+        title: "Only production pays for a standby",
+        why: "A standby doubles the database's price; development and staging can wait for a restore.",
+        fix: "Make `high_availability` a `dynamic` block that production alone has.",
+        bad: &[(
+            "dev/main.tf",
+            "resource \"azurerm_postgresql_flexible_server\" \"db\" {\n  high_availability {\n    mode = \"ZoneRedundant\"\n  }\n}\n",
+        )],
+        good: &[(
+            "prod/main.tf",
+            "resource \"azurerm_postgresql_flexible_server\" \"db\" {\n  high_availability {\n    mode = \"ZoneRedundant\"\n  }\n}\n",
+        )],
+        check: Check::Stack(|s, o| {
+            let Some(environment) = s.environment.filter(|e| *e != Environment::Prod) else {
+                return;
+            };
+            for r in s.all(SERVER) {
+                match super::get(r, "high_availability.mode") {
+                    super::Got::Written(e)
+                        if matches!(e.value.as_str(), Some("ZoneRedundant" | "SameZone")) =>
+                    {
+                        o.entry(e, format!("a standby in {environment}: the standard has one in production only"));
+                    }
+                    super::Got::Unknown(_) => {}
+                    _ => o.judged(),
                 }
             }
         }),

@@ -39,11 +39,11 @@ fn migrates(t: &str) -> bool {
 }
 
 /// Every step with its job, in the order they run.
-fn steps(p: &Pipeline) -> impl Iterator<Item = (&Job, &Step)> {
+pub(super) fn steps(p: &Pipeline) -> impl Iterator<Item = (&Job, &Step)> {
     p.jobs.iter().flat_map(|j| j.steps.iter().map(move |s| (j, s)))
 }
 
-fn scripts(p: &Pipeline) -> impl Iterator<Item = (&Job, &Step, &Value, bool)> {
+pub(super) fn scripts(p: &Pipeline) -> impl Iterator<Item = (&Job, &Step, &Value, bool)> {
     steps(p).filter_map(|(j, s)| s.script().map(|(v, bash)| (j, s, v, bash)))
 }
 
@@ -857,6 +857,66 @@ pub(crate) static RULES: &[Rule] = &[
                     o.at(b.span, format!("production is released from \"{n}\" as well"));
                 }
             }
+        }),
+    },
+    Rule {
+        id: "LZ-PIP-017",
+        section: CI,
+        erratum: None,
+        severity: Note,
+        title: "CI lints and checks types, too",
+        why: "What a linter and a type checker find before the merge is found by nobody else before the users.",
+        fix: "Add steps as the standard has them: `black --check`, `isort --check`, `flake8` (or `ruff`), and `mypy`.",
+        bad: &[(
+            "azure-pipelines/ci.yml",
+            "trigger: [develop]\npr: [develop, main]\nsteps:\n  - script: pytest --junitxml=test-results.xml\n",
+        )],
+        good: &[(
+            "azure-pipelines/ci.yml",
+            "trigger: [develop]\npr: [develop, main]\nsteps:\n  - script: ruff check .\n  - script: mypy app\n  - script: pytest --junitxml=test-results.xml\n",
+        )],
+        check: Check::Pipeline(|p, o| {
+            // What runs for pull requests and tests in plain words; what a tool of the project's runs
+            // (make, tox, a script) cannot be seen.
+            let asked = p
+                .document
+                .as_map()
+                .and_then(|m| m.get("pr"))
+                .is_some_and(|v| v.as_str() != Some("none"));
+            let texts: Vec<String> = scripts(p).map(|(.., v, _)| v.known_text()).collect();
+            let any = |words: &[&str]| texts.iter().any(|t| words.iter().any(|w| runs(t, w)));
+            let opaque = [
+                "make",
+                "tox",
+                "nox",
+                "pre-commit",
+                "invoke",
+                "just",
+                "poe",
+                "hatch",
+                "task",
+                "pdm",
+                "npm",
+            ];
+            let hidden = p.partial
+                || any(&opaque)
+                || texts.iter().any(|t| t.contains(".sh") || t.contains("scripts/"));
+            let Some((.., v, _)) = scripts(p).find(|(.., v, _)| runs(&v.known_text(), "pytest"))
+            else {
+                return;
+            };
+            if !asked || hidden {
+                return;
+            }
+            let lints = any(&["ruff", "flake8", "black", "isort", "pylint"]);
+            let types = any(&["mypy", "pyright", "basedpyright", "ty", "pytype"]);
+            let missing = match (lints, types) {
+                (true, true) => return o.judged(),
+                (true, false) => "checks no types",
+                (false, true) => "does not lint",
+                (false, false) => "neither lints nor checks types",
+            };
+            o.at(line_of(p, v, "pytest"), format!("this pipeline tests, and {missing}")).absent();
         }),
     },
 ];

@@ -154,4 +154,33 @@ pub(crate) static RULES: &[Rule] = &[
             }
         }),
     },
+    Rule {
+        id: "LZ-PLT-005",
+        section: "Custom Domain & TLS",
+        erratum: None,
+        severity: Warning,
+        title: "No nginx of one's own in front of the app",
+        why: "App Service ends TLS, redirects to HTTPS and balances; a second proxy is one more thing to patch, and hides the client's address and its own time-outs.",
+        fix: "Start the app alone. What nginx did for the front end, `staticwebapp.config.json` does.",
+        bad: &[(
+            "main.tf",
+            "resource \"azurerm_linux_web_app\" \"backend\" {\n  site_config {\n    app_command_line = \"cp /home/site/wwwroot/default /etc/nginx/sites-enabled/default && service nginx reload && gunicorn main:app\"\n  }\n}\n",
+        )],
+        good: &[(
+            "main.tf",
+            "resource \"azurerm_linux_web_app\" \"backend\" {\n  site_config {\n    app_command_line = \"gunicorn -w 2 -k uvicorn_worker.UvicornWorker -b 0.0.0.0:8000 --timeout 35 --graceful-timeout 30 main:app\"\n  }\n}\n",
+        )],
+        check: Check::Project(|p, o| {
+            for c in super::command::commands(p) {
+                let nginx = crate::snippet::words(&c.text)
+                    .iter()
+                    .any(|w| w == "nginx" || w.contains("/nginx"));
+                if nginx {
+                    o.at(c.span, "this starts an nginx: App Service is the proxy");
+                } else {
+                    o.judged();
+                }
+            }
+        }),
+    },
 ];

@@ -208,4 +208,76 @@ pub(crate) static RULES: &[Rule] = &[
             }
         }),
     },
+    Rule {
+        id: "LZ-PY-006",
+        section: "Integration with structlog",
+        erratum: None,
+        severity: Warning,
+        title: "Logs go to standard output",
+        why: "App Service collects standard output. A file lies on one instance, fills its disk, and goes with it at the next scale-in.",
+        fix: "Log to stdout (`logging.StreamHandler`, structlog's default; gunicorn's `--access-logfile -`).",
+        bad: &[
+            ("requirements.txt", "gunicorn\nuvloop\npy-spy\n"),
+            (
+                "app/logs.py",
+                "import logging\nhandler = logging.FileHandler(\"/home/LogFiles/app.log\")\n",
+            ),
+        ],
+        good: &[
+            ("requirements.txt", "gunicorn\nuvloop\npy-spy\n"),
+            (
+                "app/logs.py",
+                "import logging\nimport sys\nhandler = logging.StreamHandler(sys.stdout)\n",
+            ),
+        ],
+        check: Check::Project(|p, o| {
+            // Programs that nobody serves may log where they like.
+            if !(p.requires("gunicorn") || p.requires("uvicorn")) {
+                return;
+            }
+            for f in p.python.iter().filter(|f| super::database::is_app(f)) {
+                for c in &f.calls {
+                    let name = c.name.rsplit('.').next().unwrap_or(&c.name);
+                    if matches!(
+                        name,
+                        "FileHandler"
+                            | "RotatingFileHandler"
+                            | "TimedRotatingFileHandler"
+                            | "WatchedFileHandler"
+                    ) {
+                        o.at(c.span, "a log file lies on one instance and goes with it: log to standard output");
+                    } else if matches!(
+                        name,
+                        "StreamHandler" | "PrintLoggerFactory" | "WriteLoggerFactory"
+                    ) {
+                        o.judged();
+                    }
+                }
+            }
+            for c in commands(p) {
+                let words = crate::snippet::words(&c.text);
+                for (i, w) in words.iter().enumerate() {
+                    let (flag, value) = w
+                        .split_once('=')
+                        .map_or((w.as_str(), words.get(i + 1)), |(f, _)| (f, None));
+                    let value =
+                        value.map(String::as_str).or_else(|| w.split_once('=').map(|(_, v)| v));
+                    if !matches!(flag, "--access-logfile" | "--error-logfile" | "--log-file") {
+                        continue;
+                    }
+                    match value {
+                        Some(v) if v != "-" && !v.starts_with("/dev/") => {
+                            o.at(
+                                c.span,
+                                format!(
+                                    "`{flag} {v}`: a log file lies on one instance and goes with it"
+                                ),
+                            );
+                        }
+                        _ => o.judged(),
+                    }
+                }
+            }
+        }),
+    },
 ];

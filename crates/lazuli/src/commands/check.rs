@@ -205,7 +205,7 @@ fn show(args: &Args, cx: &Context, report: &Report, files: usize, took: Duration
     let shape = if cx.printer.is_json() { Shape::Json } else { args.format };
     match shape {
         Shape::Human => {
-            let text = human::findings(report, true);
+            let text = human::findings(report, true, cx.printer.width());
             if !text.is_empty() {
                 cx.printer.line(text.trim_end());
                 cx.printer.line("");
