@@ -426,42 +426,4 @@ pub(crate) static RULES: &[Rule] = &[
             }
         }),
     },
-    Rule {
-        id: "LZ-CMD-010",
-        section: "Redis for Taskiq",
-        erratum: Some(32),
-        severity: Error,
-        title: "A site of its own for worker or scheduler answers on its port",
-        why: "App Service starts a site by pinging its port and gives up after 230 seconds; `taskiq worker` and `taskiq scheduler` listen on none, so that the site restarts for ever.",
-        fix: "Start a small app that answers on `$PORT` and runs the tasks, or run the command in a continuous WebJob.",
-        bad: &[(
-            "main.tf",
-            "resource \"azurerm_linux_web_app\" \"worker\" {\n  site_config {\n    app_command_line = \"taskiq worker modules.backend.tasks.broker:broker\"\n  }\n}\n",
-        )],
-        good: &[(
-            "main.tf",
-            "resource \"azurerm_linux_web_app\" \"worker\" {\n  site_config {\n    app_command_line = \"python -m modules.backend.worker\"\n  }\n}\n",
-        )],
-        check: Check::Project(|p, o| {
-            for c in commands(p).into_iter().filter(|c| c.site.is_some()) {
-                let t = c.text.trim().trim_start_matches("exec ");
-                let alone = !c.text.contains(['&', ';', '|', '\n']);
-                let bare = ["taskiq worker", "taskiq scheduler", "celery "]
-                    .into_iter()
-                    .find(|w| t.starts_with(w));
-                match bare {
-                    Some(w) if alone => {
-                        o.at(
-                            c.span,
-                            format!(
-                                "`{}` listens on no port: App Service never sees the site start",
-                                w.trim()
-                            ),
-                        );
-                    }
-                    _ => o.judged(),
-                }
-            }
-        }),
-    },
 ];

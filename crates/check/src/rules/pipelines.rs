@@ -442,14 +442,21 @@ pub(crate) static RULES: &[Rule] = &[
         check: Check::Pipeline(|p, o| {
             for (_, _, v, _) in scripts(p) {
                 for l in p.lines(v) {
-                    let printing = l.text.starts_with("echo ")
-                        || l.text.starts_with("printf ")
-                        || l.text.starts_with("Write-Host ");
+                    // The command of the line that prints: the first, or one after `&&`.
+                    let prints = |t: &str| {
+                        ["echo ", "printf ", "Write-Host "].iter().any(|w| t.starts_with(w))
+                    };
+                    let printed = if prints(l.text) {
+                        Some(l.text)
+                    } else {
+                        l.text.split("&&").map(str::trim_start).find(|t| prints(t))
+                    };
+                    let printing = printed.is_some();
                     // Into a file or another command it is not printed; a logging command sets a secret.
                     let elsewhere = l.text.contains('>')
                         || l.text.contains('|')
                         || l.text.contains("##vso[task.setvariable");
-                    let names = l.text.split(|c: char| {
+                    let names = printed.unwrap_or(l.text).split(|c: char| {
                         !(c.is_ascii_alphanumeric() || c == '_' || c == '$' || c == '(' || c == '{')
                     });
                     let secret = names
