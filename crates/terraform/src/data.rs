@@ -248,6 +248,11 @@ resource "azurerm_key_vault_secret" "<<LABEL>>" {
     azurerm_private_endpoint.key_vault,
     azurerm_private_dns_zone_virtual_network_link.key_vault,
   ]
+
+  lifecycle {
+    # A rotation's: it dates each version and names the credential in it.
+    ignore_changes = [expiration_date, tags]
+  }
 }
 "#,
             &[
