@@ -328,6 +328,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_is_what_a_client_may_not_say() {
+        for name in prepared(&[], true).keys() {
+            assert!(is_ours(name.as_str()) || *name == HOST || *name == X_FORWARDED_FOR, "{name}");
+        }
+    }
+
+    #[test]
     fn the_forwarding_chain_ends_in_who_connected() {
         let headers =
             prepared(&[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-for", "8.8.8.8")], true);
