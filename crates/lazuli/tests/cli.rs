@@ -523,6 +523,18 @@ error: there is no release 9
 }
 
 #[test]
+fn a_region_that_is_not_there_has_no_key_to_change() {
+    let fixture = Fixture::new();
+    assert_seen!(fixture.lazuli(&["region", "rotate-key"]), @r#"
+exit code: 2
+----- stderr -----
+error: the region `local` has no key yet
+
+help: its first start makes one: lazuli region start
+"#);
+}
+
+#[test]
 fn a_failing_step_says_what_why_and_what_now() {
     let fixture = Fixture::with_platform();
     assert_eq!(fixture.lazuli(&["deploy"]).status.code(), Some(0));

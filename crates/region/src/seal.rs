@@ -165,6 +165,8 @@ fn open_by<'a>(
 /// Puts a new key in front of the others. A region seals by it from its next start on, where
 /// [`crate::reseal::open`] seals everything anew; until that is done the old keys stay.
 pub fn add_key(path: &Path) -> Result<(), SealError> {
+    // The lock beside it cannot be made where there is no region, and would say so less clearly.
+    read(path)?;
     let _turn = turn(path)?;
     let old = read(path)?;
     let keys = parse(&old).ok_or_else(|| SealError::Malformed(path.into()))?;
