@@ -821,7 +821,7 @@ fn place(
 }
 
 /// <https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations>
-fn check_tags(body: &Value) -> Result<(), ArmError> {
+pub(super) fn check_tags(body: &Value) -> Result<(), ArmError> {
     let tags = match body.get("tags") {
         None | Some(Value::Null) => return Ok(()),
         Some(Value::Object(tags)) => tags,

@@ -732,7 +732,8 @@ async fn given_monitoring_then_what_terraform_reads_back_is_there() {
         .refused(400, "LocationNotAvailableForResourceType");
     let setting = format!("{law}/providers/Microsoft.Insights/diagnosticSettings/to-law");
     world.put(&setting, json!({ "properties": { "logs": [] } })).await.refused(400, "BadRequest");
-    world.put(&setting, json!({ "properties": { "workspaceId": law, "logs": [{ "category": "x", "enabled": true }] } })).await.expect(200);
+    world.put(&setting, json!({ "properties": { "workspaceId": law, "logs": [{ "category": "x", "enabled": true }] } })).await.refused(400, "BadRequest");
+    world.put(&setting, json!({ "properties": { "workspaceId": law, "logs": [{ "category": "Audit", "enabled": true }] } })).await.expect(200);
     // It goes with what it hangs on.
     world.delete(&law).await.expect(200);
     world.put(&law, json!({ "location": "westeurope" })).await.expect(201);

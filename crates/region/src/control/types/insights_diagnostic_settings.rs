@@ -2,9 +2,14 @@
 //! (<https://learn.microsoft.com/rest/api/monitor/diagnostic-settings>). Kept; logs stay where the
 //! region keeps them.
 
+use lazuli_azure::ResourceId;
 use serde_json::{Value, json};
 
-use super::{Placement, Style, Write, stored::Stored};
+use super::{
+    Placement, Style, Write,
+    insights_diagnostic_categories::{Categories, unsupported},
+    stored::Stored,
+};
 use crate::control::{
     Context,
     error::ArmError,
@@ -33,7 +38,13 @@ pub(super) const DIAGNOSTIC_SETTINGS: Stored = Stored {
     settle,
 };
 
-fn settle(_: &Context, _: &Write<'_>, body: &mut Value) -> Result<(), ArmError> {
+fn settle(_: &Context, write: &Write<'_>, body: &mut Value) -> Result<(), ArmError> {
+    let scope = write.id.parent().unwrap_or_else(ResourceId::root);
+    // The subscription's own setting is for the activity log, whose categories are no resource's.
+    if scope.namespace().is_some() {
+        let categories = Categories::of(scope.kind()).ok_or_else(|| unsupported(scope.kind()))?;
+        known(categories, &body["properties"])?;
+    }
     let properties = &mut body["properties"];
     let sinks =
         ["workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId"];
@@ -52,6 +63,39 @@ fn settle(_: &Context, _: &Write<'_>, body: &mut Value) -> Result<(), ArmError> 
             }
             if entry.get("retentionPolicy").is_none_or(Value::is_null) {
                 entry["retentionPolicy"] = json!({ "enabled": false, "days": 0 });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every category or group that a setting names must be one of the resource's.
+fn known(categories: &Categories, properties: &Value) -> Result<(), ArmError> {
+    let lists = [("logs", categories.logs), ("metrics", categories.metrics)];
+    for (list, names) in lists {
+        for entry in properties[list].as_array().into_iter().flatten() {
+            let given = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
+            match (given("category"), given("categoryGroup")) {
+                (Some(_), Some(_)) => {
+                    return Err(ArmError::bad_request(
+                        "BadRequest",
+                        "A log setting takes 'category' or 'categoryGroup', not both.",
+                    ));
+                }
+                (Some(name), None) if !names.iter().any(|one| one.eq_ignore_ascii_case(name)) => {
+                    let what = if list == "logs" { "Category" } else { "Metric category" };
+                    return Err(ArmError::bad_request(
+                        "BadRequest",
+                        format!("{what} '{name}' is not supported."),
+                    ));
+                }
+                (None, Some(group)) if list == "metrics" || !categories.has_group(group) => {
+                    return Err(ArmError::bad_request(
+                        "BadRequest",
+                        format!("Category group '{group}' is not supported."),
+                    ));
+                }
+                _ => {}
             }
         }
     }

@@ -59,6 +59,7 @@ mod fidelity_tests;
 mod insights_action_groups;
 mod insights_autoscale_settings;
 mod insights_components;
+mod insights_diagnostic_categories;
 mod insights_diagnostic_settings;
 mod insights_metric_alerts;
 mod insights_metrics;
@@ -87,6 +88,7 @@ mod postgres_firewall_rules;
 mod postgres_flexible_servers;
 mod providers;
 mod resource_groups;
+mod resources_tags;
 pub(crate) mod role_assignments;
 mod role_definitions;
 #[cfg(test)]
@@ -109,6 +111,7 @@ pub(crate) fn register(types: &mut Registry) {
     super::activity::register(types);
     providers::register(types);
     types.add(resource_groups::ResourceGroups);
+    resources_tags::register(types);
     types.add(role_assignments::RoleAssignments);
     types.add(role_definitions::RoleDefinitions);
     types.add(locks::Locks);
@@ -156,6 +159,7 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(insights_autoscale_settings::AUTOSCALE_SETTINGS);
     types.add(eventgrid_event_subscriptions::EVENT_SUBSCRIPTIONS);
     types.add(insights_diagnostic_settings::DIAGNOSTIC_SETTINGS);
+    insights_diagnostic_categories::register(types);
     types.add(consumption_budgets::BUDGETS);
     types.add(cognitive_services_accounts::Accounts);
     cognitive_services_accounts::register(types);

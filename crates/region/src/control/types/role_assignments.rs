@@ -58,7 +58,7 @@ impl ResourceType for RoleAssignments {
     }
 
     fn not_acted_upon(&self) -> &'static [&'static str] {
-        &["condition", "conditionVersion", "delegatedManagedIdentityResourceId", "principalType"]
+        &["condition", "conditionVersion", "delegatedManagedIdentityResourceId"]
     }
 
     fn placement(&self) -> Placement {
@@ -130,6 +130,19 @@ impl ResourceType for RoleAssignments {
                     context.tenancy.tenant_id
                 ),
             ));
+        }
+        if let Some(kind) = context.identity.principal_type(&principal) {
+            let given = properties["principalType"].as_str().unwrap_or_default();
+            if told && given != kind {
+                return Err(ArmError::bad_request(
+                    "UnmatchedPrincipalType",
+                    format!(
+                        "The PrincipalId '{}' has type '{kind}', which is different from specified PrincipalType '{given}'.",
+                        principal.replace('-', "")
+                    ),
+                ));
+            }
+            properties["principalType"] = json!(kind);
         }
         refuse_officer(context, &role_name, writes_secrets, &principal)?;
         if let Some(existing) = write.existing {

@@ -220,8 +220,10 @@ fn geo_regions<'a>(
     _: &'a Arc<Context>,
     call: &'a Call<'a>,
 ) -> BoxFuture<'a, Result<Reply, ArmError>> {
+    let tier = call.query.get("sku").unwrap_or_default();
     let regions: Vec<Value> = crate::tenancy::LOCATIONS
         .iter()
+        .filter(|(name, _)| super::web_serverfarms::offered(tier, name))
         .map(|(name, display)| {
             json!({
                 "id": format!("{}/providers/Microsoft.Web/geoRegions/{display}", call.id),

@@ -61,6 +61,16 @@ const SIZES: &[(&[&str], &str, &str, u64)] = &[
     (&["I1v2", "I2v2", "I3v2", "I4v2", "I5v2", "I6v2"], "IsolatedV2", "Iv2", 100),
 ];
 
+/// Locations without Premium v4
+/// (<https://learn.microsoft.com/azure/app-service/app-service-configure-premium-v4-tier#regions>).
+const WITHOUT_V4: &[&str] = &["westus2"];
+
+/// Whether a location has a tier. The other tiers are everywhere.
+pub(super) fn offered(tier: &str, location: &str) -> bool {
+    let v4 = ["PremiumV4", "PremiumMV4"].iter().any(|name| name.eq_ignore_ascii_case(tier));
+    !v4 || !WITHOUT_V4.contains(&location)
+}
+
 /// Slots besides production that a tier allows: none on Free, Shared and Basic
 /// (<https://learn.microsoft.com/azure/app-service/deploy-staging-slots>).
 pub(super) fn slots_allowed(tier: &str) -> usize {
@@ -121,6 +131,16 @@ impl ResourceType for Serverfarms {
                 "This region runs App Service on Linux only: set 'reserved' to true.",
             ));
         }
+        let location = body["location"].as_str().unwrap_or_default().to_owned();
+        if !offered(tier, &location) {
+            return Err(ArmError::bad_request(
+                "BadRequest",
+                format!(
+                    "Requested features are not supported in region. Please try another region. '{name}' is not offered in '{location}'."
+                ),
+            )
+            .at("sku.name"));
+        }
         let before = write.existing.and_then(|plan| plan.body["sku"]["capacity"].as_u64());
         let capacity = body["sku"]["capacity"].as_u64().filter(|n| *n > 0).or(before).unwrap_or(1);
         if capacity > most {
@@ -141,7 +161,6 @@ impl ResourceType for Serverfarms {
             ));
         }
         body["sku"] = json!({ "name": name, "tier": tier, "size": name, "family": family, "capacity": capacity });
-        let location = body["location"].as_str().unwrap_or_default().to_owned();
         let id = write.id;
         let computed = json!({
             "serverFarmId": 0,
