@@ -30,6 +30,12 @@ impl Connection {
         builder.build().map_err(|error| Error::Configuration(error.to_string()))
     }
 
+    /// The same, through no proxy at all: for what is on this machine.
+    pub(crate) fn direct(&self) -> Result<reqwest::Client, Error> {
+        let builder = Self { proxy: None, ..self.clone() }.builder()?.no_proxy();
+        builder.build().map_err(|error| Error::Configuration(error.to_string()))
+    }
+
     fn builder(&self) -> Result<reqwest::ClientBuilder, Error> {
         let configuration = |what: &dyn std::fmt::Display| Error::Configuration(what.to_string());
         let mut roots = rustls::RootCertStore::empty();

@@ -3,6 +3,7 @@
 //! alike. It knows nothing of the manifest and nothing of how a region is built.
 
 mod arm;
+pub mod browser;
 mod client;
 mod connection;
 mod credential;

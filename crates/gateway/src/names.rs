@@ -25,6 +25,8 @@ pub(crate) const AZURE_DOMAINS: [&str; 9] = [
 
 /// The domain under which every site is also reachable by a browser that knows no proxy.
 const LOCAL: &str = "localhost";
+/// Where such a browser finds Entra's pages.
+pub(crate) const SIGN_IN: &str = "login.localhost";
 
 /// Whether `host` (canonical) is one of Azure's.
 pub(crate) fn is_azure(host: &str) -> bool {
@@ -77,9 +79,11 @@ pub(crate) fn canonical(host: &str) -> Cow<'_, str> {
 }
 
 /// The name under which the table knows `host` (canonical): `notes-staging.localhost` is
-/// `notes-staging.azurewebsites.net`, `notes.scm.localhost` its SCM.
+/// `notes-staging.azurewebsites.net`, `notes.scm.localhost` its SCM. `login.localhost` is where people
+/// sign in.
 pub(crate) fn table_name(host: &str) -> Cow<'_, str> {
     match host.strip_suffix(".localhost") {
+        Some("login") => Cow::Borrowed("login.microsoftonline.com"),
         Some(site) => Cow::Owned(format!("{site}.azurewebsites.net")),
         None => Cow::Borrowed(host),
     }
@@ -154,6 +158,7 @@ mod tests {
         assert_eq!(table_name("notes-staging.localhost"), "notes-staging.azurewebsites.net");
         assert_eq!(table_name("notes.scm.localhost"), "notes.scm.azurewebsites.net");
         assert_eq!(table_name("localhost"), "localhost");
+        assert_eq!(table_name("login.localhost"), "login.microsoftonline.com");
         assert_eq!(canonical("Notes.AzureWebsites.NET."), "notes.azurewebsites.net");
     }
 

@@ -378,7 +378,9 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
     let target = connection.gateway.table().get(&asked.name).cloned();
     match target {
         Some(Target::Site(site)) => front::serve(connection, &asked, site, request).await,
-        Some(Target::Service(_)) if !connection.peer.tls => {
+        // The page where people sign in is for browsers, which do not trust the region's CA; it is on
+        // loopback alone.
+        Some(Target::Service(_)) if !connection.peer.tls && host != names::SIGN_IN => {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
             pages::moved(&format!("https://{}{path}", asked.text()))
         }

@@ -116,6 +116,16 @@ pub(crate) enum Target {
     Azure,
 }
 
+/// Who a program inside the region's environment is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum As {
+    /// The application that the region is made with: Owner of the subscription
+    #[default]
+    Deployer,
+    /// A person, who signs in with `az login` and has the rights they were given
+    Developer,
+}
+
 /// What is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -170,6 +180,9 @@ pub(crate) enum Command {
     Check(commands::check::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
+    /// Sign the developer in at the page that a program opened a browser for
+    #[command(hide = true, name = "__sign-in")]
+    SignIn(commands::sign_in::Args),
 }
 
 /// What every command is given.

@@ -29,6 +29,9 @@ pub(crate) struct Environment {
     /// The deployer's application id.
     pub(crate) client_id: String,
     pub(crate) client_secret: Secret,
+    /// The name that the person of this machine signs in with.
+    pub(crate) developer: String,
+    pub(crate) developer_password: Secret,
     pub(crate) subscription_id: String,
     /// The region's directory.
     pub(crate) dir: PathBuf,

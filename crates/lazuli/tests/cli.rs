@@ -68,6 +68,8 @@ impl Fixture {
             "tenantId": "tenant",
             "clientId": "client",
             "clientSecret": "hunter2",
+            "developer": "developer@lazuli.onmicrosoft.com",
+            "developerPassword": "hunter3",
             "subscriptionId": "00000000-0000-0000-0000-000000000000",
             "corePid": 1,
             "dir": region,

@@ -29,7 +29,7 @@ use crate::control::{self, Context, Control, Parts};
 use crate::directory::Directory;
 use crate::identity::entra::{self, Entra};
 use crate::identity::graph::{self, Graph};
-use crate::identity::{Identity, msi};
+use crate::identity::{Identity, imds, msi};
 use crate::names::{Addresses, Names};
 use crate::postgres::{self, Postgres};
 use crate::quiet::{self, Quiet};
@@ -297,7 +297,8 @@ fn app_service(
     })
 }
 
-/// The listeners inside the region: the sandboxes' proxy and the managed-identity endpoint.
+/// The listeners inside the region: the sandboxes' proxy, the managed-identity endpoint, the metadata
+/// service.
 async fn serve_inside(
     host: &Host,
     gateway: &Arc<Gateway>,
@@ -309,6 +310,9 @@ async fn serve_inside(
     host.add_address(msi::ADDRESS).await?;
     let endpoint = tokio::net::TcpListener::bind((msi::ADDRESS, msi::PORT)).await?;
     tokio::spawn(msi::serve(identity.clone(), endpoint));
+    host.add_address(imds::ADDRESS).await?;
+    let metadata = tokio::net::TcpListener::bind((imds::ADDRESS, imds::PORT)).await?;
+    tokio::spawn(imds::serve(identity.clone(), metadata));
     Ok(())
 }
 
@@ -349,7 +353,8 @@ fn write_environment(
 ) -> io::Result<()> {
     let certificate = directory.root().join("ca-certificate.pem");
     write_private(&certificate, authority.ca_pem().as_bytes())?;
-    let deployer = identity.deployer();
+    identity.set_port(address.port());
+    let (deployer, developer) = (identity.deployer(), identity.developer());
     let environment = json!({
         "proxy": format!("http://{address}"),
         "caBundle": directory.ca_bundle(),
@@ -357,6 +362,8 @@ fn write_environment(
         "tenantId": tenancy.tenant_id,
         "clientId": deployer.client_id,
         "clientSecret": *deployer.client_secret,
+        "developer": developer.upn,
+        "developerPassword": *developer.password,
         "subscriptionId": tenancy.subscription_id,
         "dir": directory.root(),
         "azureConfigDir": directory.root().join("azure"),

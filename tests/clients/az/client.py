@@ -149,6 +149,15 @@ def refused(line, *words, timeout=180, name=None):
     return check(name or f"refused: {short(ran.line)}", plain and not missing, f"{ran}\nmissing: {missing}")
 
 
+def wear(variables):
+    """The environment that `lazuli env --output json` names: null is what must not be set."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
 def short(line):
     words = line.split()
     return " ".join(words)[:140]

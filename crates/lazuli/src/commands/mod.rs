@@ -22,6 +22,7 @@ pub(crate) mod render;
 pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod secrets;
+pub(crate) mod sign_in;
 pub(crate) mod status;
 pub(crate) mod swap;
 pub(crate) mod up;
@@ -59,6 +60,7 @@ pub(crate) fn dispatch(command: Command, cx: &Context) -> Result<ExitCode, Failu
             Command::Secrets(args) => secrets::run(args, cx).await,
             Command::Logs(args) => logs::run(args, cx).await,
             Command::Region(args) => region::run(args, cx).await,
+            Command::SignIn(args) => sign_in::run(args, cx).await,
             Command::Run(_)
             | Command::Env(_)
             | Command::Check(_)

@@ -1,6 +1,5 @@
 //! `lazuli run`: a command inside the region's environment.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -9,8 +8,8 @@ use lazuli_host::{Inside, edge};
 use lazuli_region::appservice::adapters;
 use lazuli_region::directory::Directory;
 
-use crate::cli::{Context, Target};
-use crate::commands::env;
+use crate::cli::{As, Context, Target};
+use crate::commands::env::{self, Variables};
 use crate::diagnostics::Failure;
 use crate::environment::{Environment, flag};
 use crate::exit::Exit;
@@ -20,6 +19,7 @@ use crate::exit::Exit;
 #[command(after_help = "Examples:
   lazuli run -- curl -fsS https://notes.azurewebsites.net/health/ready
   lazuli run -- az webapp list --output table
+  lazuli run --as developer -- az login       as a person, with the rights they were given
   lazuli run --inside -- psql \"$DATABASE\"   from inside the VNet, as from the standard's Bastion
 
 The command takes lazuli's place: its exit code is lazuli's.")]
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Run it inside the region's network (the mgmt subnet), where databases and caches answer
     #[arg(long)]
     inside: bool,
+    /// Who the command is there
+    #[arg(long = "as", value_enum, value_name = "WHO", default_value_t)]
+    who: As,
     /// The command and its arguments
     #[arg(
         required = true,
@@ -46,14 +49,22 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<ExitCode, Failure> {
         .advise("Azure itself needs no environment: run the command as it is"));
     }
     let environment = Environment::load(&cx.global.region)?;
-    let variables = env::variables(&environment);
+    let variables = env::variables(&environment, args.who, &cx.global.region);
     if args.inside {
         return inside(args.command, &environment, variables, cx);
     }
     let (program, rest) = args.command.split_first().ok_or_else(|| {
         Failure::new(Exit::Usage, "no command given").advise("lazuli run -- CMD ARG…")
     })?;
-    let error = Command::new(program).args(rest).envs(variables).exec();
+    let mut command = Command::new(program);
+    command.args(rest);
+    for (name, value) in variables {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let error = command.exec();
     Err(Failure::new(Exit::Usage, format!("cannot run {}", program.display())).because(&error))
 }
 
@@ -61,7 +72,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<ExitCode, Failure> {
 fn inside(
     argv: Vec<OsString>,
     environment: &Environment,
-    variables: BTreeMap<&'static str, String>,
+    variables: Variables,
     cx: &Context,
 ) -> Result<ExitCode, Failure> {
     let region = &cx.global.region;
@@ -77,7 +88,10 @@ fn inside(
         std::env::vars_os().filter(|(name, _)| !skip(&name.to_string_lossy())).collect();
     env.retain(|(name, _)| !variables.contains_key(&*name.to_string_lossy()));
     env.extend(
-        variables.into_iter().filter(|(name, _)| !skip(name)).map(|(n, v)| (n.into(), v.into())),
+        variables
+            .into_iter()
+            .filter(|(name, _)| !skip(name))
+            .filter_map(|(name, value)| Some((name.into(), value?.into()))),
     );
     let directory = Directory::at(&environment.dir);
     // Private names too: a private endpoint that comes or goes while the command runs is followed there.

@@ -13,6 +13,7 @@ use super::site::SlotKey;
 use super::{Authorize, Denied, Routes};
 use crate::control::authorization::{Permission, allowed};
 use crate::identity::Identity;
+use crate::identity::imds;
 use crate::identity::msi::{self, IdentityHeader};
 use crate::identity::token::Audience;
 use crate::names::Names;
@@ -26,7 +27,8 @@ pub const PROXY: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 1, 1), 3128);
 /// `names`, which are reached directly, over the network that it is in.
 pub fn proxied(names: impl IntoIterator<Item = String>) -> Vec<(&'static str, String)> {
     let proxy = format!("http://{}:{}", PROXY.0, PROXY.1);
-    let mut direct = vec!["localhost".to_owned(), "127.0.0.1".into(), "169.254.131.2".into()];
+    let mut direct = vec!["localhost".to_owned(), "127.0.0.1".into()];
+    direct.extend([msi::ADDRESS.to_string(), imds::ADDRESS.to_string()]);
     direct.extend(names);
     direct.dedup();
     let direct = direct.join(",");

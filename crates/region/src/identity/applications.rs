@@ -85,6 +85,9 @@ impl Identity {
         all.iter()
             .filter_map(|(key, bytes)| {
                 let record: PrincipalRecord = serde_json::from_slice(bytes).ok()?;
+                if record.user {
+                    return None;
+                }
                 Some(ServicePrincipal {
                     id: key.strip_prefix("principal/")?.to_owned(),
                     app_id: record.client_id,
@@ -172,6 +175,7 @@ impl Identity {
             client_id: application.app_id.clone(),
             display_name: application.display_name.clone(),
             resource: None,
+            user: false,
         };
         let mut batch = Batch::new();
         super::put_principal(&mut batch, &id, &record);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ::http::{Method, Request, Response, StatusCode};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::Identity;
 use super::applications::Presented;
+use super::sign_in::{self, Failure, Page};
 use super::token::{self, Audience, Subject};
 use crate::http::{self, Whole};
 
@@ -68,42 +69,76 @@ impl Whole for Entra {
             // Waiting for a key that is still being made, and RSA itself, block for milliseconds and
             // more: not on a thread that serves others.
             let answered = tokio::task::spawn_blocking(move || {
+                if let Some(page) = sign_in::page(&self.identity, &request) {
+                    return shown(page);
+                }
                 let uri = request.uri();
-                answer(
+                let (status, body) = answer(
                     &self.identity,
                     request.method(),
                     uri.path(),
                     uri.query().unwrap_or_default(),
                     request.body(),
-                )
+                );
+                http::json(status, &body)
             });
-            match answered.await {
-                Ok((status, body)) => http::json(status, &body),
-                Err(_) => http::status(StatusCode::INTERNAL_SERVER_ERROR),
-            }
+            answered.await.unwrap_or_else(|_| http::status(StatusCode::INTERNAL_SERVER_ERROR))
         })
     }
 }
 
+/// A page as it is sent: nobody may frame it, keep it, or learn from where somebody left it.
+fn shown(page: Page) -> Response<Bytes> {
+    let mut response = match page {
+        Page::Json(status, body) => return http::json(status, &body),
+        Page::Html(status, text) => http::text(status, "text/html; charset=utf-8", text),
+        Page::Redirect(to) => {
+            let mut response = http::status(StatusCode::FOUND);
+            if let Ok(to) = HeaderValue::try_from(to) {
+                response.headers_mut().insert("location", to);
+            }
+            response
+        }
+    };
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("referrer-policy", "no-referrer"),
+        ("x-frame-options", "DENY"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
 /// A refusal, in Entra's shape.
-struct Refusal {
-    status: StatusCode,
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
     error: &'static str,
     code: u32,
     message: String,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, error: &'static str, code: u32, message: impl Into<String>) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        error: &'static str,
+        code: u32,
+        message: impl Into<String>,
+    ) -> Self {
         Self { status, error, code, message: message.into() }
     }
 
-    fn into_answer(self) -> (StatusCode, Value) {
+    /// What a page says.
+    pub(super) fn said(&self) -> String {
+        format!("AADSTS{}: {}", self.code, self.message)
+    }
+
+    pub(super) fn into_answer(self) -> (StatusCode, Value) {
         let (trace, correlation) = (Uuid::new_v4(), Uuid::new_v4());
         let time = Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ").to_string();
         let description = format!(
-            "AADSTS{}: {} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {time}",
-            self.code, self.message
+            "{} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {time}",
+            self.said()
         );
         let body = json!({
             "error": self.error,
@@ -145,7 +180,10 @@ pub fn answer(
         ("POST", ["oauth2", "token"]) => grant(identity, tenant, body, false),
         ("POST", ["oauth2", "v2.0", "token"]) => grant(identity, tenant, body, true),
         ("POST", ["oauth2", "devicecode"] | ["oauth2", "v2.0", "devicecode"]) => {
-            no_users("device_code").into_answer()
+            match sign_in::device_code(identity, body) {
+                Ok(answer) => (StatusCode::OK, answer),
+                Err(refusal) => refusal.into_answer(),
+            }
         }
         (_, ["oauth2", "token"] | ["oauth2", "v2.0", "token"]) => Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -175,16 +213,12 @@ fn unknown_tenant(tenant: &str) -> Refusal {
     )
 }
 
-/// Whatever signs a user in: there are none.
-fn no_users(grant_type: &str) -> Refusal {
+fn unsupported(grant_type: &str) -> Refusal {
     Refusal::new(
         StatusCode::BAD_REQUEST,
         "unsupported_grant_type",
         70_003,
-        format!(
-            "The app requested an unsupported grant type '{grant_type}'. A local region has no users \
-             to sign in: use the deployer's client credentials from `lazuli env`."
-        ),
+        format!("The app requested an unsupported grant type '{grant_type}'."),
     )
 }
 
@@ -266,18 +300,7 @@ fn grant(identity: &Arc<Identity>, tenant: &str, body: &[u8], v2: bool) -> (Stat
     }
 }
 
-enum Failure {
-    Refused(Refusal),
-    Broken(super::IdentityError),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-fn missing(parameter: &str) -> Refusal {
+pub(super) fn missing(parameter: &str) -> Refusal {
     Refusal::new(
         StatusCode::BAD_REQUEST,
         "invalid_request",
@@ -292,18 +315,26 @@ fn try_grant(
     body: &[u8],
     v2: bool,
 ) -> Result<Value, Failure> {
-    if !tenant.eq_ignore_ascii_case(identity.tenant_id()) {
+    let ours = tenant.eq_ignore_ascii_case(identity.tenant_id());
+    if !ours && !is_placeholder(tenant) {
         return Err(unknown_tenant(tenant).into());
     }
     let body = std::str::from_utf8(body).map_err(|_| missing("grant_type"))?;
     let form = pairs(body);
     let field = |name: &str| form.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let grant_type = field("grant_type").ok_or_else(|| missing("grant_type"))?;
+    if sign_in::is_ours(grant_type) {
+        return sign_in::grant(identity, grant_type, &field, v2);
+    }
     if grant_type != "client_credentials" {
-        return Err(no_users(grant_type).into());
+        return Err(unsupported(grant_type).into());
+    }
+    // An application says which tenant it is of.
+    if !ours {
+        return Err(unknown_tenant(tenant).into());
     }
     let client_id = field("client_id").ok_or_else(|| missing("client_id"))?;
-    let audience = requested_audience(&field, v2)?;
+    let audience = requested_audience(&field, v2, false)?;
     let (object_id, record) = identity.application(client_id).ok_or_else(|| {
         Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -336,6 +367,7 @@ fn try_grant(
         object_id: &object_id,
         client_id: &record.client_id,
         resource: record.resource.as_deref(),
+        user: None,
     };
     let token = identity
         .tokens
@@ -402,10 +434,11 @@ fn by_secret(identity: &Identity, client_id: &str, secret: Option<&str>) -> Resu
 }
 
 /// The audience a token is asked for: `scope` ends in `/.default` in version 2, `resource` names it
-/// in version 1.
-fn requested_audience<'a>(
+/// in version 1. What is asked for in a person's name (`delegated`) may name one permission instead.
+pub(super) fn requested_audience<'a>(
     field: &impl Fn(&str) -> Option<&'a str>,
     v2: bool,
+    delegated: bool,
 ) -> Result<String, Refusal> {
     let resource = if v2 {
         let scopes = field("scope").ok_or_else(|| missing("scope"))?;
@@ -415,7 +448,9 @@ fn requested_audience<'a>(
             .split(' ')
             .find(|scope| !scope.is_empty() && !reserved.contains(scope))
             .ok_or_else(|| missing("scope"))?;
-        scope.strip_suffix("/.default").ok_or_else(|| {
+        let named =
+            if delegated { scope.rsplit_once('/').map(|(audience, _)| audience) } else { None };
+        scope.strip_suffix("/.default").or(named).ok_or_else(|| {
             Refusal::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_scope",
@@ -492,7 +527,8 @@ mod tests {
         let scope = "scope=https://vault.azure.net/.default";
         let cases = [
             ("client_id=CLIENT".to_owned(), 900_144),
-            (format!("grant_type=password&client_id=CLIENT&{scope}"), 70_003),
+            (format!("grant_type=implicit&client_id=CLIENT&{scope}"), 70_003),
+            (format!("grant_type=password&client_id=CLIENT&{scope}"), 700_016),
             (format!("grant_type=client_credentials&{scope}"), 900_144),
             (format!("{FORM}&scope=https://vault.azure.net"), 1_002_012),
             (format!("{FORM}&scope=https://example.org/.default"), 500_011),

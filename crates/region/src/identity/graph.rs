@@ -1,5 +1,5 @@
 //! `graph.microsoft.com`, as much of it as clients of Azure's ask: applications with client secrets,
-//! service principals, and looking objects up by ID. There are no users and no groups in a region.
+//! service principals, users, and looking objects up by ID. There are no groups in a region.
 //!
 //! <https://learn.microsoft.com/graph/api/resources/application>,
 //! <https://learn.microsoft.com/graph/api/resources/serviceprincipal>,
@@ -20,6 +20,8 @@ use super::applications::{Application, Secret, ServicePrincipal};
 use super::token::Audience;
 use super::{Identity, IdentityError};
 use crate::http::{self, Whole};
+
+mod users;
 
 /// The host the region answers for.
 pub const HOST: &str = "graph.microsoft.com";
@@ -127,7 +129,7 @@ impl From<IdentityError> for Refused {
 type Answer = Result<(StatusCode, Value), Refused>;
 
 async fn answer(identity: &Arc<Identity>, request: &Request<Bytes>) -> Answer {
-    authorize(identity, request)?;
+    let who = authorize(identity, request)?;
     let segments = http::segments(request.uri()).unwrap_or_default();
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     let Some(("v1.0" | "beta", path)) = parts.split_first().map(|(first, rest)| (*first, rest))
@@ -153,13 +155,10 @@ async fn answer(identity: &Arc<Identity>, request: &Request<Bytes>) -> Answer {
         }
         (&Method::POST, ["applications"]) => register(identity, &body()?).await,
         (&Method::POST, ["directoryObjects", "getByIds"]) => by_ids(identity, &body()?),
-        (_, ["me", ..]) => Err(Refused::new(
-            StatusCode::BAD_REQUEST,
-            "BadRequest",
-            "/me request is only valid with delegated authentication flow.",
-        )),
-        (&Method::GET, ["users" | "groups"]) => listed(std::iter::empty(), None),
-        (_, ["users" | "groups", id, ..]) => Err(Refused::absent(id)),
+        (&Method::GET, ["me"]) => users::me(identity, &who),
+        (method, ["users", rest @ ..]) => users::answer(identity, method, rest, filter, body).await,
+        (&Method::GET, ["groups"]) => listed(std::iter::empty(), None),
+        (_, ["groups", id, ..]) => Err(Refused::absent(id)),
         (method, ["servicePrincipals", id, rest @ ..]) => {
             let one = identity
                 .principals()
@@ -210,8 +209,11 @@ fn unsupported(method: &Method) -> Refused {
     ))
 }
 
-/// The deployer may do everything in the directory; nobody else was given a permission of Graph's.
-fn authorize(identity: &Identity, request: &Request<Bytes>) -> Result<(), Refused> {
+/// The deployer may do everything in the directory; a person may read it, which is what members of a
+/// tenant may by default
+/// (<https://learn.microsoft.com/entra/fundamentals/users-default-permissions>); nobody else was given a
+/// permission of Graph's. Who asks, by object ID.
+fn authorize(identity: &Identity, request: &Request<Bytes>) -> Result<String, Refused> {
     let unauthorized = |message: &str| {
         Refused::new(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", message)
     };
@@ -220,8 +222,9 @@ fn authorize(identity: &Identity, request: &Request<Bytes>) -> Result<(), Refuse
     let who = identity
         .verify(token, Audience::Graph)
         .map_err(|error| unauthorized(&format!("Access token validation failure: {error}.")))?;
-    if who.object_id == identity.deployer().object_id {
-        return Ok(());
+    let reads = request.method() == Method::GET || request.uri().path().ends_with("/getByIds");
+    if who.object_id == identity.deployer().object_id || who.user && reads {
+        return Ok(who.object_id);
     }
     Err(Refused::new(
         StatusCode::FORBIDDEN,
@@ -435,6 +438,7 @@ fn by_ids(identity: &Identity, body: &Value) -> Answer {
         .collect();
     value
         .extend(identity.applications().iter().filter(|one| wanted(&one.id)).map(show_application));
+    value.extend(identity.users().iter().filter(|one| wanted(&one.id)).map(users::show));
     Ok((StatusCode::OK, json!({ "value": value })))
 }
 

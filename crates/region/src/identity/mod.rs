@@ -3,14 +3,20 @@
 //!
 //! [`Identity`] is the directory; [`entra`] answers `login.microsoftonline.com`, [`graph`]
 //! `graph.microsoft.com`; [`msi`] is the
-//! managed-identity endpoint that App Service gives its instances; [`token`] signs and verifies.
+//! managed-identity endpoint that App Service gives its instances, [`imds`] the one of a machine in the
+//! VNet; [`token`] signs and verifies.
 
 mod applications;
+mod endpoint;
 pub mod entra;
 pub mod federation;
 pub mod graph;
+pub mod imds;
 pub mod msi;
+mod pages;
+mod sign_in;
 pub mod token;
+pub mod users;
 
 use std::sync::Arc;
 
@@ -51,12 +57,14 @@ pub enum IdentityError {
 pub struct Principal {
     /// `oid`: what role assignments name.
     pub object_id: String,
-    /// `appid`.
+    /// What messages call it: `appid`, or a user's `upn`.
     pub app_id: String,
     /// `tid`.
     pub tenant_id: String,
     /// The resource whose identity it is, for a managed identity.
     pub resource: Option<ResourceId>,
+    /// Whether it is a person.
+    pub user: bool,
 }
 
 /// A system-assigned identity as resources show it.
@@ -107,6 +115,9 @@ struct PrincipalRecord {
     /// The resource whose system-assigned identity it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<String>,
+    /// Whether it is a person: then there is no client ID, and [`users`] knows more.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    user: bool,
 }
 
 /// The directory of the region's one tenant.
@@ -114,8 +125,11 @@ pub struct Identity {
     store: Store,
     tenant_id: String,
     deployer: Deployer,
+    developer: users::Developer,
     tokens: token::Signer,
     endpoint: msi::Registrations,
+    sign_ins: sign_in::SignIns,
+    sign_in_page: std::sync::OnceLock<String>,
 }
 
 impl Identity {
@@ -131,12 +145,16 @@ impl Identity {
             Some(bytes) => Self::read_deployer(sealer, &bytes)?,
             None => Self::create_deployer(store, sealer).await?,
         };
+        let developer = users::Developer::open(store, sealer).await?;
         Ok(Arc::new(Self {
             store: store.clone(),
             tenant_id: tenancy.tenant_id.clone(),
             deployer,
+            developer,
             tokens,
             endpoint: msi::Registrations::default(),
+            sign_ins: sign_in::SignIns::default(),
+            sign_in_page: std::sync::OnceLock::new(),
         }))
     }
 
@@ -174,6 +192,7 @@ impl Identity {
                 client_id: deployer.client_id.clone(),
                 display_name: "lazuli-deployer".to_owned(),
                 resource: None,
+                user: false,
             },
         );
         store.commit(batch).await?;
@@ -183,6 +202,22 @@ impl Identity {
     /// The deployer the region was created with.
     pub fn deployer(&self) -> &Deployer {
         &self.deployer
+    }
+
+    /// Says at which port of this machine the region's pages are, once it is known.
+    pub fn set_port(&self, port: u16) {
+        let _ = self.sign_in_page.set(format!("http://login.localhost:{port}/device"));
+    }
+
+    /// Where a person types the code that a program without a browser shows. Entra's own address would
+    /// lead a browser, which knows no proxy, to the real Entra.
+    fn sign_in_page(&self) -> &str {
+        self.sign_in_page.get().map_or("https://login.microsoftonline.com/device", String::as_str)
+    }
+
+    /// The person whose machine this is.
+    pub fn developer(&self) -> &users::Developer {
+        &self.developer
     }
 
     /// The tenant.
@@ -204,6 +239,7 @@ impl Identity {
             client_id: Uuid::new_v4().to_string(),
             display_name: owner.full_name(),
             resource: Some(owner.as_str().to_owned()),
+            user: false,
         };
         let mut batch = Batch::new();
         put_principal(&mut batch, &object_id, &record);
@@ -237,6 +273,11 @@ impl Identity {
         self.record(object_id).is_some()
     }
 
+    /// What a principal is, as role assignments call it; None where there is none.
+    pub fn principal_type(&self, object_id: &str) -> Option<&'static str> {
+        self.record(object_id).map(|one| if one.user { "User" } else { "ServicePrincipal" })
+    }
+
     /// The resource whose system-assigned identity this principal is.
     pub fn owner(&self, object_id: &str) -> Option<ResourceId> {
         ResourceId::parse(&self.record(object_id)?.resource?).ok()
@@ -248,9 +289,10 @@ impl Identity {
         let record = self.record(&claims.oid).ok_or(AuthError::UnknownPrincipal)?;
         Ok(Principal {
             object_id: claims.oid,
-            app_id: claims.appid,
+            app_id: claims.upn.unwrap_or(claims.appid),
             tenant_id: claims.tid,
             resource: record.resource.and_then(|id| ResourceId::parse(&id).ok()),
+            user: record.user,
         })
     }
 
@@ -312,6 +354,7 @@ impl Identity {
             object_id,
             client_id: &record.client_id,
             resource: record.resource.as_deref(),
+            user: None,
         };
         self.tokens.issue(&subject, audience, 3600).expect("a token").text
     }
@@ -325,7 +368,8 @@ impl Identity {
         let record = self.record(object_id).expect("the principal exists");
         let issue = |tenant: &str, audience: &str, lifetime| {
             let client_id = &record.client_id;
-            let subject = token::Subject { tenant, object_id, client_id, resource: None };
+            let subject =
+                token::Subject { tenant, object_id, client_id, resource: None, user: None };
             self.tokens.issue(&subject, audience, lifetime).expect("a token").text
         };
         let good = issue(&self.tenant_id, audience, 3600);
@@ -378,6 +422,7 @@ pub(crate) mod tests {
             object_id: &deployer.object_id,
             client_id: &deployer.client_id,
             resource: None,
+            user: None,
         };
         identity.tokens.issue(&subject, audience, 3600).expect("a token").text
     }
@@ -448,6 +493,7 @@ pub(crate) mod tests {
             object_id: &deployer.object_id,
             client_id: &deployer.client_id,
             resource: None,
+            user: None,
         };
         let late =
             identity.tokens.issue(&subject, "https://vault.azure.net", -301).expect("a token");

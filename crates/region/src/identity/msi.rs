@@ -3,18 +3,12 @@
 //! <https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
-use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -118,40 +112,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Serves the endpoint on `listener`, until the task is dropped.
 pub async fn serve(identity: Arc<Identity>, listener: TcpListener) {
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, or a client gone: neither ends the endpoint.
-                tracing::warn!(%error, "the managed-identity endpoint cannot accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let identity = identity.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let identity = identity.clone();
-                async move {
-                    let answered = tokio::task::spawn_blocking(move || {
-                        answer(&identity, request.uri(), request.headers(), peer.ip())
-                    });
-                    Ok::<_, Infallible>(match answered.await {
-                        Ok((status, body)) => crate::http::json(status, &body).map(Full::new),
-                        Err(_) => {
-                            crate::http::status(StatusCode::INTERNAL_SERVER_ERROR).map(Full::new)
-                        }
-                    })
-                }
-            });
-            // A client that breaks off is no concern of ours.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(10))
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-    }
+    super::endpoint::serve("the managed-identity endpoint", listener, move |uri, headers, peer| {
+        answer(&identity, uri, headers, peer)
+    })
+    .await;
 }
 
 /// Answers a request to the endpoint from the instance at `peer`.
@@ -221,7 +185,7 @@ pub fn answer(
 }
 
 impl Identity {
-    fn is_called(&self, principal: &str, name: &str) -> bool {
+    pub(super) fn is_called(&self, principal: &str, name: &str) -> bool {
         principal.eq_ignore_ascii_case(name)
             || self.record(principal).is_some_and(|record| {
                 record.client_id.eq_ignore_ascii_case(name)
@@ -231,7 +195,7 @@ impl Identity {
 
     /// A token of a managed identity and its client ID; from the cache while it lives long enough,
     /// as in Azure.
-    fn managed_token(
+    pub(super) fn managed_token(
         &self,
         principal: &str,
         resource: &str,
@@ -249,6 +213,7 @@ impl Identity {
             object_id: principal,
             client_id: &record.client_id,
             resource: record.resource.as_deref(),
+            user: None,
         };
         let token = self.tokens.issue(&subject, resource, token::MANAGED_LIFETIME)?;
         lock(&self.endpoint.cache).insert(key, token.clone());

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::IdentityError;
+use super::users::User;
 use crate::seal::write_private;
 
 /// How long an application's token lives: Entra's default is 60 to 90 minutes.
@@ -133,9 +134,9 @@ pub struct Claims {
     pub appidacr: String,
     /// The identity provider.
     pub idp: String,
-    /// Always `app` here: a region has no human users.
+    /// `app` or `user`.
     pub idtyp: String,
-    /// The service principal.
+    /// The service principal or user.
     pub oid: String,
     /// The same.
     pub sub: String,
@@ -148,6 +149,18 @@ pub struct Claims {
     /// The resource of a managed identity.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub xms_mirid: Option<String>,
+    /// What an application may do in a user's name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scp: Option<String>,
+    /// A user's name to sign in with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub upn: Option<String>,
+    /// The same, in tokens of version 1.0.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unique_name: Option<String>,
+    /// A user's name for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
 }
 
 /// A token and when it ends.
@@ -168,6 +181,8 @@ pub(super) struct Subject<'a> {
     pub(super) client_id: &'a str,
     /// The resource, for a managed identity.
     pub(super) resource: Option<&'a str>,
+    /// The user in whose name `client_id` asks.
+    pub(super) user: Option<&'a User>,
 }
 
 struct Keys {
@@ -219,7 +234,6 @@ impl Signer {
         audience: &str,
         lifetime: i64,
     ) -> Result<Token, IdentityError> {
-        let keys = self.keys()?;
         let now = Timestamp::now().as_second();
         let claims = Claims {
             aud: audience.to_owned(),
@@ -229,21 +243,52 @@ impl Signer {
             nbf: now - 300,
             exp: now + lifetime,
             appid: subject.client_id.to_owned(),
-            appidacr: if subject.resource.is_some() { "2" } else { "1" }.to_owned(),
+            // An application on a person's machine proves nothing of itself.
+            appidacr: match (subject.user, subject.resource) {
+                (Some(_), _) => "0",
+                (None, Some(_)) => "2",
+                (None, None) => "1",
+            }
+            .to_owned(),
             idp: issuer(subject.tenant),
-            idtyp: "app".to_owned(),
+            idtyp: if subject.user.is_some() { "user" } else { "app" }.to_owned(),
             oid: subject.object_id.to_owned(),
             sub: subject.object_id.to_owned(),
             tid: subject.tenant.to_owned(),
             uti: random(16)?,
             ver: "1.0".to_owned(),
             xms_mirid: subject.resource.map(str::to_owned),
+            scp: subject.user.map(|_| "user_impersonation".to_owned()),
+            upn: subject.user.map(|user| user.upn.clone()),
+            unique_name: subject.user.map(|user| user.upn.clone()),
+            name: subject.user.map(|user| user.display_name.clone()),
         };
+        Ok(Token { text: self.sign(&claims)?, expires_on: claims.exp, expires_in: lifetime })
+    }
+
+    /// Claims of any kind, signed with the key that `discovery/v2.0/keys` gives.
+    pub(super) fn sign(&self, claims: &impl Serialize) -> Result<String, IdentityError> {
+        let keys = self.keys()?;
         let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(keys.id.clone());
-        let text = jsonwebtoken::encode(&header, &claims, &keys.encoding)
-            .map_err(|error| IdentityError::Key(error.to_string()))?;
-        Ok(Token { text, expires_on: claims.exp, expires_in: lifetime })
+        jsonwebtoken::encode(&header, claims, &keys.encoding)
+            .map_err(|error| IdentityError::Key(error.to_string()))
+    }
+
+    /// Claims that [`Self::sign`] signed for `audience`, if their time is not over.
+    pub(super) fn signed<T: serde::de::DeserializeOwned + Clone>(
+        &self,
+        text: &str,
+        audience: &str,
+    ) -> Option<T> {
+        if text.len() > MAX_TOKEN {
+            return None;
+        }
+        let keys = self.keys().ok()?;
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["exp", "aud"]);
+        jsonwebtoken::decode::<T>(text, &keys.decoding, &validation).ok().map(|data| data.claims)
     }
 
     /// What a token says, if we signed it, it is for `audience` and `tenant`, and now is its time.
@@ -327,7 +372,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     out + "-----END " + label + "-----\n"
 }
 
-fn random(bytes: usize) -> Result<String, IdentityError> {
+pub(super) fn random(bytes: usize) -> Result<String, IdentityError> {
     let mut random = vec![0; bytes];
     aws_lc_rs::rand::fill(&mut random)
         .map_err(|_| IdentityError::Key("no randomness".to_owned()))?;
