@@ -203,7 +203,7 @@ impl Assembled {
             }
         });
         serve_inside(&host, &gateway, &identity).await?;
-        tell_of_expiry(directory, &vaults);
+        ask_the_world(directory, &vaults, &identity);
         tokio::spawn(names.clone().keep_file(directory.hosts()));
         control.start().await?;
         let address = listeners.first().ok_or("edge handed no listener over")?.local_addr()?;
@@ -316,10 +316,11 @@ async fn serve_inside(
     Ok(())
 }
 
-/// Looks now and then for secrets that expire, and tells their vaults' event subscriptions.
-fn tell_of_expiry(directory: &Directory, vaults: &Arc<Vaults>) {
+/// Whatever the region itself asks of the world: looks now and then for secrets that expire, and tells
+/// their vaults' event subscriptions; fetches the keys of other issuers of tokens.
+fn ask_the_world(directory: &Directory, vaults: &Arc<Vaults>, identity: &Arc<Identity>) {
     let bundle = directory.ca_bundle();
-    let vaults = vaults.clone();
+    let (vaults, identity) = (vaults.clone(), identity.clone());
     tokio::spawn(async move {
         // As an app inside would reach a webhook: through the region's own proxy.
         let connection = Connection {
@@ -331,10 +332,11 @@ fn tell_of_expiry(directory: &Directory, vaults: &Arc<Vaults>) {
         let client = match Client::new(&connection, nobody) {
             Ok(client) => client,
             Err(error) => {
-                tracing::error!(%error, "events about secrets cannot be delivered");
+                tracing::error!(%error, "webhooks and other issuers of tokens cannot be reached");
                 return;
             }
         };
+        identity.reach_issuers_by(client.clone());
         let mut ticks = tokio::time::interval(expiry::INTERVAL);
         loop {
             ticks.tick().await;

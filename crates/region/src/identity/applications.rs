@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::federation::Trust;
 use super::{
     Identity, IdentityError, NAMESPACE, PrincipalRecord, app_key, principal_key, to_json, token,
 };
@@ -31,6 +32,29 @@ pub(super) struct Application {
     pub display_name: String,
     pub created: Timestamp,
     pub secrets: Vec<Secret>,
+    /// Whose tokens stand for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federated: Vec<Federated>,
+}
+
+/// A federated identity credential
+/// (<https://learn.microsoft.com/graph/api/resources/federatedidentitycredential>).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Federated {
+    pub id: String,
+    pub name: String,
+    #[serde(default)]
+    pub description: Option<String>,
+    #[serde(flatten)]
+    pub trust: Trust,
+}
+
+impl Application {
+    /// What it trusts.
+    pub(super) fn trusts(&self) -> Vec<Trust> {
+        self.federated.iter().map(|one| one.trust.clone()).collect()
+    }
 }
 
 /// A client secret, without its text.
@@ -112,12 +136,13 @@ impl Identity {
             display_name: display_name.to_owned(),
             created: Timestamp::now(),
             secrets: Vec::new(),
+            federated: Vec::new(),
         };
         self.keep(&application).await?;
         Ok(Some(application))
     }
 
-    async fn keep(&self, application: &Application) -> Result<(), IdentityError> {
+    pub(super) async fn keep(&self, application: &Application) -> Result<(), IdentityError> {
         let mut batch = Batch::new();
         batch.put_state(NAMESPACE, &application_key(&application.id), to_json(application));
         self.store.commit(batch).await?;

@@ -350,8 +350,11 @@ fn try_grant(
         if field("client_assertion_type") != Some(JWT_BEARER) {
             return Err(missing("client_assertion_type").into());
         }
-        let owner = record.resource.as_deref().and_then(|id| ResourceId::parse(id).ok());
-        identity.federated(owner.as_ref(), assertion).map_err(|error| {
+        let trusted = match record.resource.as_deref().and_then(|id| ResourceId::parse(id).ok()) {
+            Some(owner) => identity.trusted_by(&owner),
+            None => identity.registered(client_id).map(|one| one.trusts()).unwrap_or_default(),
+        };
+        identity.federated(trusted, assertion).map_err(|error| {
             Refusal::new(
                 StatusCode::UNAUTHORIZED,
                 "invalid_client",

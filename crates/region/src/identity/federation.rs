@@ -1,13 +1,14 @@
 //! Workload identity federation: a token of a trusted issuer instead of a secret
 //! (<https://learn.microsoft.com/entra/workload-id/workload-identity-federation>).
 //!
-//! What a user-assigned identity trusts are its `federatedIdentityCredentials`. The region has the keys
-//! of one issuer, its own tenant: a managed identity's token for `api://AzureADTokenExchange` is taken.
-//! It fetches nobody else's keys, and says so.
+//! What a user-assigned identity trusts are its `federatedIdentityCredentials`, what an application trusts
+//! those that Microsoft Graph gave it. The region has the keys of its own tenant; those of any other issuer
+//! are fetched from where its discovery document says ([`super::issuers`]).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lazuli_azure::ResourceId;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::token::{self, Audience};
@@ -41,11 +42,14 @@ pub enum FederationError {
         "No matching federated identity record found for presented assertion subject '{0}'. Check your federated identity credential Subject, Audience and Issuer against the presented assertion."
     )]
     Subject(String),
-    /// 700027, and the issuer whose keys are not here.
+    /// 700027: the issuer's keys did not sign it.
     #[error(
-        "Client assertion failed signature validation. The keys of the issuer '{0}' are not known: this region verifies assertions of its own tenant alone."
+        "Client assertion failed signature validation. It is not signed by a key of the issuer '{0}'."
     )]
     Signature(String),
+    /// 50166: the issuer's keys cannot be had.
+    #[error("Request to External OIDC endpoint failed: {1} (the issuer '{0}').")]
+    Unreachable(String, String),
 }
 
 impl FederationError {
@@ -58,8 +62,21 @@ impl FederationError {
             Self::Audience(_) => 700_212,
             Self::Subject(_) => 700_213,
             Self::Signature(_) => 700_027,
+            Self::Unreachable(..) => 50_166,
         }
     }
+}
+
+/// What an identity or application trusts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trust {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`: one of them.
+    pub audiences: Vec<String>,
 }
 
 /// The claims of a token whose signature nobody has looked at yet.
@@ -75,43 +92,47 @@ fn peek(assertion: &str) -> Option<Value> {
 }
 
 impl Identity {
-    /// Whether `assertion` speaks for the identity of `resource`: its issuer, audience and subject are
-    /// those of one of the identity's credentials, and its signature holds.
-    pub fn federated(
+    /// What the identity of `resource` trusts.
+    pub(super) fn trusted_by(&self, resource: &ResourceId) -> Vec<Trust> {
+        let all = self.store.list(KIND, resource);
+        all.iter().filter_map(|one| serde_json::from_value(one.properties().clone()).ok()).collect()
+    }
+
+    /// Whether `assertion` speaks for who trusts what is `trusted`: its issuer, audience and subject are
+    /// those of one of them, and its signature holds. May ask the issuer for its keys: not on a thread
+    /// that serves others.
+    pub(super) fn federated(
         &self,
-        resource: Option<&ResourceId>,
+        mut trusted: Vec<Trust>,
         assertion: &str,
     ) -> Result<(), FederationError> {
         let claims = peek(assertion).ok_or(FederationError::Malformed)?;
         let claim = |name: &str| claims[name].as_str().unwrap_or_default().to_owned();
         let (issuer, audience, subject) = (claim("iss"), claim("aud"), claim("sub"));
-        let trusted = resource.map(|resource| self.store.list(KIND, resource)).unwrap_or_default();
-        let mut left: Vec<_> = trusted.iter().map(|one| one.properties()).collect();
-        left.retain(|one| one["issuer"].as_str() == Some(&issuer));
-        if left.is_empty() {
+        trusted.retain(|one| one.issuer == issuer);
+        if trusted.is_empty() {
             return Err(FederationError::Issuer(issuer));
         }
-        left.retain(|one| one["subject"].as_str() == Some(&subject));
-        if left.is_empty() {
+        trusted.retain(|one| one.subject == subject);
+        if trusted.is_empty() {
             return Err(FederationError::Subject(subject));
         }
-        left.retain(|one| {
-            one["audiences"]
-                .as_array()
-                .is_some_and(|list| list.iter().any(|entry| entry.as_str() == Some(&audience)))
-        });
-        if left.is_empty() {
+        trusted.retain(|one| one.audiences.contains(&audience));
+        if trusted.is_empty() {
             return Err(FederationError::Audience(audience));
         }
-        if issuer != token::issuer(self.tenant_id()) {
-            return Err(FederationError::Signature(issuer));
-        }
-        match self.verify(assertion, Audience::TokenExchange) {
-            Ok(_) => Ok(()),
-            Err(AuthError::Expired) => Err(FederationError::Expired),
-            Err(AuthError::Audience) => Err(FederationError::Audience(audience)),
-            Err(_) => Err(FederationError::Signature(issuer)),
-        }
+        let verified = if issuer == token::issuer(self.tenant_id()) {
+            self.verify(assertion, Audience::TokenExchange).map(|_| ())
+        } else {
+            self.issuers
+                .verify(&issuer, &audience, assertion)
+                .map_err(|why| FederationError::Unreachable(issuer.clone(), why))?
+        };
+        verified.map_err(|error| match error {
+            AuthError::Expired => FederationError::Expired,
+            AuthError::Audience => FederationError::Audience(audience),
+            _ => FederationError::Signature(issuer),
+        })
     }
 }
 
@@ -141,14 +162,15 @@ mod tests {
         };
         let good = identity.token_for_tests(&runner, "api://AzureADTokenExchange");
         let code = |assertion: &str| {
-            identity.federated(Some(&pipeline), assertion).map_err(|error| error.code())
+            let trusted = identity.trusted_by(&pipeline);
+            identity.federated(trusted, assertion).map_err(|error| error.code())
         };
         assert_eq!(code(&good), Err(700_211), "nothing is trusted yet");
         trust(&issuer, "somebody-else").await.expect("stored");
         assert_eq!(code(&good), Err(700_213));
         trust(&issuer, &runner).await.expect("stored");
         assert_eq!(code(&good), Ok(()));
-        assert_eq!(identity.federated(None, &good).map_err(|e| e.code()), Err(700_211));
+        assert_eq!(identity.federated(Vec::new(), &good).map_err(|e| e.code()), Err(700_211));
         let vault = identity.token_for_tests(&runner, "https://vault.azure.net");
         assert_eq!(code(&vault), Err(700_212), "a token for something else");
         let (head, _) = good.rsplit_once('.').expect("a signature");

@@ -21,6 +21,7 @@ use super::token::Audience;
 use super::{Identity, IdentityError};
 use crate::http::{self, Whole};
 
+mod federated;
 mod users;
 
 /// The host the region answers for.
@@ -184,6 +185,9 @@ async fn answer(identity: &Arc<Identity>, request: &Request<Bytes>) -> Answer {
                     Ok((StatusCode::NO_CONTENT, Value::Null))
                 }
                 (&Method::POST, ["addPassword"]) => add_password(identity, one, &body()?).await,
+                (method, ["federatedIdentityCredentials", rest @ ..]) => {
+                    federated::answer(identity, one, method, rest, body).await
+                }
                 (&Method::POST, ["removePassword"]) => {
                     let body = body()?;
                     let key = body["keyId"].as_str().unwrap_or_default();

@@ -12,6 +12,7 @@ pub mod entra;
 pub mod federation;
 pub mod graph;
 pub mod imds;
+mod issuers;
 pub mod msi;
 mod pages;
 mod sign_in;
@@ -128,6 +129,7 @@ pub struct Identity {
     developer: users::Developer,
     tokens: token::Signer,
     endpoint: msi::Registrations,
+    issuers: issuers::Issuers,
     sign_ins: sign_in::SignIns,
     sign_in_page: std::sync::OnceLock<String>,
 }
@@ -153,6 +155,7 @@ impl Identity {
             developer,
             tokens,
             endpoint: msi::Registrations::default(),
+            issuers: issuers::Issuers::default(),
             sign_ins: sign_in::SignIns::default(),
             sign_in_page: std::sync::OnceLock::new(),
         }))
@@ -207,6 +210,11 @@ impl Identity {
     /// Says at which port of this machine the region's pages are, once it is known.
     pub fn set_port(&self, port: u16) {
         let _ = self.sign_in_page.set(format!("http://login.localhost:{port}/device"));
+    }
+
+    /// Says how other issuers of tokens are reached.
+    pub fn reach_issuers_by(&self, client: lazuli_azure::Client) {
+        self.issuers.reach_by(client);
     }
 
     /// Where a person types the code that a program without a browser shows. Entra's own address would

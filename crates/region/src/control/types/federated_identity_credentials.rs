@@ -40,7 +40,7 @@ impl ResourceType for Credentials {
     }
 
     fn not_acted_upon(&self) -> &'static [&'static str] {
-        &["issuers other than the region's own tenant: their keys are not fetched"]
+        &[]
     }
 
     fn placement(&self) -> Placement {
