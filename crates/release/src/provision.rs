@@ -14,7 +14,7 @@ pub(crate) mod secrets;
 pub use drift::drift;
 pub use execute::{Options, ProvisionError, Summary, provision};
 pub(crate) use plan::secret_body;
-pub use plan::{Action, Plan, PlanError, Planned, SettingValue, Tenancy, plan};
+pub use plan::{Action, Plan, PlanError, Planned, Principal, SettingValue, Tenancy, plan};
 
 #[cfg(test)]
 mod tests;

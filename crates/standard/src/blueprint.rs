@@ -408,16 +408,50 @@ pub enum Setting {
 /// A role assignment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoleAssignment {
-    /// The site whose system-assigned identity gets it.
-    pub site: String,
-    /// The slot, or production.
-    pub slot: Option<String>,
+    /// Who gets it.
+    pub holder: Holder,
     /// `Key Vault Secrets User`.
     pub role: String,
     /// The role definition's ID (a GUID, the same in every tenant).
     pub role_id: String,
     /// On what.
     pub scope: RoleScope,
+}
+
+/// Who holds a role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Holder {
+    /// The system-assigned identity of a site or slot.
+    Identity {
+        /// The site.
+        site: String,
+        /// The slot, or production.
+        slot: Option<String>,
+    },
+    /// The CI/CD service principal, by object ID.
+    CiCd(String),
+    /// The security team's group, by object ID.
+    BreakGlass(String),
+}
+
+impl Holder {
+    /// How people call it: `notes`, `notes/staging`, `CI/CD`.
+    pub fn called(&self) -> String {
+        match self {
+            Self::Identity { site, slot: None } => site.clone(),
+            Self::Identity { site, slot: Some(slot) } => format!("{site}/{slot}"),
+            Self::CiCd(_) => "CI/CD".to_owned(),
+            Self::BreakGlass(_) => "break-glass".to_owned(),
+        }
+    }
+
+    /// `principalType`: <https://learn.microsoft.com/rest/api/authorization/role-assignments/create>.
+    pub fn principal_type(&self) -> &'static str {
+        match self {
+            Self::Identity { .. } | Self::CiCd(_) => "ServicePrincipal",
+            Self::BreakGlass(_) => "Group",
+        }
+    }
 }
 
 /// On what a role is assigned.

@@ -345,6 +345,11 @@ pub mod secrets {
         15,
         Role { name: "Key Vault Secrets User", id: "4633458b-17de-408a-b874-0445c86b69e6" },
     );
+    /// Everything in a vault: for emergencies.
+    pub const ADMINISTRATOR: Said<Role> = said(
+        "Access Control",
+        Role { name: "Key Vault Administrator", id: "00482a5a-887f-4fb3-b363-3b7fe8e74483" },
+    );
     /// Calls Azure OpenAI.
     pub const OPENAI_USER: Said<Role> = said(
         "System-Assigned Managed Identity",

@@ -54,6 +54,8 @@ pub struct Manifest {
     pub budget: Budget,
     /// What the pipelines cannot know by themselves.
     pub pipelines: Pipelines,
+    /// Who reads the vault besides the app.
+    pub access: Access,
     /// What a release demands before anything moves.
     pub release: ReleaseRules,
 }
@@ -158,6 +160,16 @@ pub struct Pipelines {
     pub service_connection: String,
     /// A pool of self-hosted agents inside the VNet: Microsoft's reach neither vault nor database.
     pub pool: String,
+}
+
+/// Who reads the vault besides the app (*Access Control*), by object ID in Entra ID. Developers are not
+/// among them: they have no access in production.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Access {
+    /// The CI/CD service principal.
+    pub ci_cd: Option<String>,
+    /// The security team's group.
+    pub break_glass: Option<String>,
 }
 
 /// The database.

@@ -329,6 +329,29 @@ const ROWS: &[Row] = &[
         ("{ report: a.xml }", "unknown key `report` in `release`", "did you mean `junit`?"),
     ),
     row(
+        "access",
+        ("[ci-cd]", "`access` must be keys such as `ci-cd:`, `break-glass:`", "this is a list"),
+        (
+            "{ security: 11111111-2222-4333-8444-555555555555 }",
+            "unknown key `security` in `access`",
+            "did you mean `break-glass`?",
+        ),
+    ),
+    row(
+        "access.ci-cd",
+        ("[x]", "`ci-cd` must be text", "this is a list"),
+        ("notes-pipeline", "`notes-pipeline` cannot be `ci-cd`", "an object ID is a GUID"),
+    ),
+    row(
+        "access.break-glass",
+        ("7", "`break-glass` must be text, and this is a number", "write \"7\" if text is meant"),
+        (
+            "11111111-2222-4333-8444-55555555555",
+            "`11111111-2222-4333-8444-55555555555` cannot be `break-glass`",
+            "an object ID is a GUID",
+        ),
+    ),
+    row(
         "release.tests",
         ("[pytest]", "`tests` must be text", "this is a list"),
         ("\"a\\rb\"", "`a b` cannot be `tests`", ONE_LINE),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use lazuli_standard::blueprint::{RoleScope, Setting, Site, SiteRole};
+use lazuli_standard::blueprint::{Holder, RoleAssignment, RoleScope, Setting, Site, SiteRole};
 use lazuli_standard::data::compute;
 
 use crate::Source;
@@ -376,18 +376,29 @@ pub(crate) fn identity(source: &Source<'_>) -> String {
     let b = &source.prod;
     let mut out = IDENTITY.to_owned();
     for assignment in &b.role_assignments {
-        let Some(site) = b.sites.iter().find(|s| s.name == assignment.site) else { continue };
-        let slot = assignment.slot.is_some();
+        let (site, slot) = match &assignment.holder {
+            Holder::Identity { site, slot } => (site, slot),
+            Holder::CiCd(id) => {
+                out.push_str(&given("ci_cd_secrets", assignment, id));
+                continue;
+            }
+            Holder::BreakGlass(id) => {
+                out.push_str(&given("break_glass_administrator", assignment, id));
+                continue;
+            }
+        };
+        let Some(site) = b.sites.iter().find(|s| s.name == *site) else { continue };
+        let in_slot = slot.is_some();
         let who = label(site.role);
         let (what, scope) = match &assignment.scope {
             RoleScope::Vault => ("secrets", "azurerm_key_vault.main.id"),
             RoleScope::OpenAi => ("openai", "azurerm_cognitive_account.openai.id"),
-            RoleScope::Insights(_) if slot => {
+            RoleScope::Insights(_) if in_slot => {
                 ("metrics", "azurerm_application_insights.staging[0].id")
             }
             RoleScope::Insights(_) => ("metrics", "azurerm_application_insights.main.id"),
         };
-        let (name, principal, count) = match &assignment.slot {
+        let (name, principal, count) = match slot {
             Some(slot) => (
                 format!("{slot}_{what}"),
                 format!("azurerm_linux_web_app_slot.{slot}[0].identity[0].principal_id"),
@@ -418,6 +429,26 @@ resource "azurerm_role_assignment" "<<NAME>>" {
         ));
     }
     out
+}
+
+/// The role of somebody whom the manifest names by object ID.
+fn given(name: &str, assignment: &RoleAssignment, id: &str) -> String {
+    fill(
+        r#"
+resource "azurerm_role_assignment" "<<NAME>>" {
+  scope = azurerm_key_vault.main.id
+  role_definition_name = <<ROLE>>
+  principal_id = <<ID>>
+  principal_type = <<TYPE>>
+}
+"#,
+        &[
+            ("NAME", name),
+            ("ROLE", &quote(&assignment.role)),
+            ("ID", &quote(id)),
+            ("TYPE", &quote(assignment.holder.principal_type())),
+        ],
+    )
 }
 
 const IDENTITY: &str = r#"

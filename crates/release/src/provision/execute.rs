@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::difference::{covers, first_difference};
-use super::plan::{Action, Plan, Planned, PlannedSecret, SettingValue};
+use super::plan::{Action, Plan, Planned, PlannedSecret, Principal, SettingValue};
 use super::secrets::{NoRandomness, fill, generated, in_url, password};
 use crate::event::{Reporter, millis};
 
@@ -491,10 +491,17 @@ impl Run<'_> {
         Ok(if new { Ended::Created } else { Ended::Changed })
     }
 
-    async fn role(&self, planned: &Planned, principal: &ResourceId, definition: &str) -> Step {
-        let site = self.recall(principal).unwrap_or_default();
-        let principal = site.pointer("/identity/principalId").and_then(Value::as_str);
-        let principal = principal.ok_or_else(|| incomplete(planned, "identity.principalId"))?;
+    async fn role(&self, planned: &Planned, principal: &Principal, definition: &str) -> Step {
+        let (principal, kind) = match principal {
+            Principal::Identity(site) => {
+                let site = self.recall(site).unwrap_or_default();
+                let id = site.pointer("/identity/principalId").and_then(Value::as_str);
+                let id = id.ok_or_else(|| incomplete(planned, "identity.principalId"))?;
+                (id.to_owned(), "ServicePrincipal")
+            }
+            Principal::Object { id, kind } => (id.clone(), *kind),
+        };
+        let principal = principal.as_str();
         let actual = self.find(planned).await?;
         if let Some(actual) = &actual {
             let holder = actual.pointer("/properties/principalId").and_then(Value::as_str);
@@ -507,7 +514,7 @@ impl Run<'_> {
         let body = json!({"properties": {
             "principalId": principal,
             // Without it, an identity that has not reached every replica yet is refused.
-            "principalType": "ServicePrincipal",
+            "principalType": kind,
             "roleDefinitionId": definition,
         }});
         let began = Instant::now();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use lazuli_azure::{IdError, ResourceId};
 use lazuli_standard::Blueprint;
 use lazuli_standard::blueprint::{
-    AlertScope, AutoscaleRule, Direction, EndpointTarget, RoleScope, SecretOrigin, SecurityRule,
-    Setting, Site, Subnet, Tells,
+    AlertScope, AutoscaleRule, Direction, EndpointTarget, Holder, RoleScope, SecretOrigin,
+    SecurityRule, Setting, Site, Subnet, Tells,
 };
 use lazuli_standard::data::{self, cache as cache_data, compute};
 use lazuli_standard::manifest::{Cache, Receiver};
@@ -92,12 +92,26 @@ pub enum Action {
     },
     /// PUT of all application settings, unless they are just these.
     Settings(BTreeMap<String, SettingValue>),
-    /// A role assignment to a site's or slot's identity.
+    /// A role assignment.
     Role {
-        /// The site or slot.
-        principal: ResourceId,
+        /// Who gets the role.
+        principal: Principal,
         /// The role definition's ID.
         role_definition: String,
+    },
+}
+
+/// Who gets a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// The identity of a site or slot.
+    Identity(ResourceId),
+    /// Somebody else in the tenant.
+    Object {
+        /// The object ID.
+        id: String,
+        /// `ServicePrincipal`, `Group`.
+        kind: &'static str,
     },
 }
 
@@ -674,7 +688,15 @@ impl Planner<'_> {
             }
         }
         for assignment in &self.blueprint.role_assignments {
-            let principal = self.site_id(&assignment.site, assignment.slot.as_deref())?;
+            let kind = assignment.holder.principal_type();
+            let principal = match &assignment.holder {
+                Holder::Identity { site, slot } => {
+                    Principal::Identity(self.site_id(site, slot.as_deref())?)
+                }
+                Holder::CiCd(id) | Holder::BreakGlass(id) => {
+                    Principal::Object { id: id.clone(), kind }
+                }
+            };
             let (scope, optional) = match &assignment.scope {
                 RoleScope::Vault => (self.vault_id()?, false),
                 RoleScope::Insights(name) => (self.insights(name)?, true),
@@ -684,16 +706,18 @@ impl Planner<'_> {
                 "/subscriptions/{}/providers/Microsoft.Authorization/roleDefinitions/{}",
                 self.tenancy.subscription, assignment.role_id
             );
-            let seed = format!("{}|{}|{}", scope.key(), principal.key(), assignment.role_id);
+            let (whose, after) = match &principal {
+                Principal::Identity(site) => (site.key(), Some(site)),
+                Principal::Object { id, .. } => (id.as_str(), None),
+            };
+            let seed = format!("{}|{whose}|{}", scope.key(), assignment.role_id);
             let name = uuid::Uuid::new_v5(&ROLE_NAMESPACE, seed.as_bytes()).to_string();
             let id = scope.resource("Microsoft.Authorization/roleAssignments", &name)?;
-            let who = assignment.slot.as_ref().map_or_else(
-                || assignment.site.clone(),
-                |slot| format!("{}/{slot}", assignment.site),
-            );
+            let who = assignment.holder.called();
             let title = format!("Role {} on {} for {who}", assignment.role, scope.name());
             let action = Action::Role { principal: principal.clone(), role_definition };
-            let at = self.add(id, api::AUTHORIZATION, title, action, &[&principal, &scope]);
+            let after: Vec<&ResourceId> = after.into_iter().chain([&scope]).collect();
+            let at = self.add(id, api::AUTHORIZATION, title, action, &after);
             if optional {
                 self.optional(at);
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     ActionGroup, AlertScope, Autoscale, AutoscaleRule, Blueprint, Budget, DnsZone, EndpointTarget,
-    MetricAlert, Monitoring, OpenAi, Plan, Postgres, PrivateEndpoint, QueryAlert, Redis,
+    Holder, MetricAlert, Monitoring, OpenAi, Plan, Postgres, PrivateEndpoint, QueryAlert, Redis,
     RoleAssignment, RoleScope, STAGING_SLOT, Secret, SecretOrigin, Setting, Site, SiteRole, Slot,
     StaticWebApp, Tells, Vault, network,
 };
@@ -12,7 +12,7 @@ use crate::data::{
     cache, compute, cost, database, frontend, monitoring, network as net, scaling, secrets,
 };
 use crate::environment::Environment;
-use crate::manifest::{Cache, Hosting, Manifest};
+use crate::manifest::{Access, Cache, Hosting, Manifest};
 
 /// What the standard gives an app in an environment.
 pub(super) fn blueprint(manifest: &Manifest, environment: Environment) -> Blueprint {
@@ -417,14 +417,26 @@ fn role_assignments(sites: &[Site], names: &Names, manifest: &Manifest) -> Vec<R
             }
             for (role, scope) in roles {
                 assignments.push(RoleAssignment {
-                    site: site.name.clone(),
-                    slot: slot.clone(),
+                    holder: Holder::Identity { site: site.name.clone(), slot: slot.clone() },
                     role: role.name.to_owned(),
                     role_id: role.id.to_owned(),
                     scope,
                 });
             }
         }
+    }
+    let Access { ci_cd, break_glass } = manifest.access.clone();
+    let people = [
+        (ci_cd.map(Holder::CiCd), secrets::SECRETS_USER),
+        (break_glass.map(Holder::BreakGlass), secrets::ADMINISTRATOR),
+    ];
+    for (holder, role) in people {
+        assignments.extend(holder.map(|holder| RoleAssignment {
+            holder,
+            role: role.name.to_owned(),
+            role_id: role.id.to_owned(),
+            scope: RoleScope::Vault,
+        }));
     }
     assignments
 }

@@ -94,6 +94,10 @@ pub(super) const ROOT: &[Field] = &[
         &["pipeline", "azure-devops", "ci"],
     ),
     or(
+        optional("access", "Who reads the vault besides the app, by object ID in Entra ID."),
+        &["principals", "roles", "rbac"],
+    ),
+    or(
         optional("release", "What a release demands before anything moves."),
         &["gates", "deploy", "deployment"],
     ),
@@ -219,6 +223,24 @@ pub(super) const PIPELINES: &[Field] = &[
     ),
 ];
 
+/// `access`.
+pub(super) const ACCESS: &[Field] = &[
+    or(
+        optional(
+            "ci-cd",
+            "The object ID of the CI/CD service principal: Key Vault Secrets User on the vault.",
+        ),
+        &["cicd", "pipeline", "service-principal", "ci"],
+    ),
+    or(
+        optional(
+            "break-glass",
+            "The object ID of the security team's group: Key Vault Administrator on the vault.",
+        ),
+        &["breakglass", "security", "security-team", "administrators"],
+    ),
+];
+
 /// `database`.
 pub(super) const DATABASE: &[Field] = &[or(
     optional(
@@ -274,5 +296,6 @@ pub(super) const PLACES: &[(&str, &[Field])] = &[
     ("alerts", ALERTS),
     ("budget", BUDGET),
     ("pipelines", PIPELINES),
+    ("access", ACCESS),
     ("release", RELEASE),
 ];

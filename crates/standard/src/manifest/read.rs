@@ -9,7 +9,7 @@ use super::fields::{self, Field};
 use super::report::Problem;
 use super::tree::{self, Entry, Kind, Node, Scalar, resolve};
 use super::{
-    Alerts, Backend, Budget, Cache, Database, Frontend, Hosting, Manifest, OpenAi, Package,
+    Access, Alerts, Backend, Budget, Cache, Database, Frontend, Hosting, Manifest, OpenAi, Package,
     Pipelines, Process, Receiver, ReleaseRules, Secret, SmokeCheck, rules,
 };
 use crate::data::{compute, cost};
@@ -65,6 +65,7 @@ impl Reader {
         let alerts = map.get("alerts").and_then(|e| self.alerts(&e.value)).unwrap_or_default();
         let budget = self.budget(&map);
         let pipelines = self.pipelines(&map, app.as_deref().unwrap_or_default());
+        let access = map.get("access").and_then(|e| self.access(&e.value)).unwrap_or_default();
         let release = self.release(&map);
         Some(Manifest {
             app: app?,
@@ -84,6 +85,7 @@ impl Reader {
             alerts,
             budget,
             pipelines,
+            access,
             release,
         })
     }
@@ -168,6 +170,13 @@ impl Reader {
             texts.into_iter().map(kind).collect()
         };
         Some(Alerts { oncall: receivers("oncall"), team: receivers("team") })
+    }
+
+    fn access(&mut self, node: &Node) -> Option<Access> {
+        let map = self.mapping(node, "access", fields::ACCESS)?;
+        let mut id =
+            |name| self.text(&map, name, rules::object_id).map(|id| id.to_ascii_lowercase());
+        Some(Access { ci_cd: id("ci-cd"), break_glass: id("break-glass") })
     }
 
     fn budget(&mut self, map: &Map<'_>) -> Budget {

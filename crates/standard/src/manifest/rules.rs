@@ -318,6 +318,16 @@ pub(super) fn model(name: &str) -> Option<String> {
     (!fits).then(|| "2 to 64 letters, digits, `.`, `_` and `-`".to_owned())
 }
 
+/// What is wrong with an object ID of Entra ID.
+pub(super) fn object_id(id: &str) -> Option<String> {
+    let groups: Vec<&str> = id.split('-').collect();
+    let fits = groups.len() == 5
+        && groups.iter().zip([8, 4, 4, 4, 12]).all(|(group, length)| {
+            group.len() == length && group.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+    (!fits).then(|| "an object ID is a GUID: az ad sp show --id … --query id".to_owned())
+}
+
 /// What is wrong with somebody who is told.
 pub(super) fn receiver(who: &str) -> Option<String> {
     if who.contains("://") {

@@ -85,6 +85,10 @@ pub fn schema() -> Value {
             |_| json!({"type": "integer", "minimum": 1, "maximum": 1_000_000}),
         ),
         "pipelines" => object(fields::PIPELINES, |_| label()),
+        "access" => object(
+            fields::ACCESS,
+            |_| json!({"type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"}),
+        ),
         "release" => object(fields::RELEASE, |_| command.clone()),
         _ => object(fields::PACKAGE, |_| json!({"type": "array", "items": {"type": "string"}})),
     });

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lazuli_hcl::terraform::{Configuration, Resource};
 use lazuli_hcl::{Kind, Piece, Ref, Sources, Span, Value};
-use lazuli_release::provision::{Action, Plan, SettingValue};
-use lazuli_standard::data::secrets::{METRICS_PUBLISHER, OPENAI_USER, SECRETS_USER};
+use lazuli_release::provision::{Action, Plan, Principal, SettingValue};
+use lazuli_standard::data::secrets::{ADMINISTRATOR, METRICS_PUBLISHER, OPENAI_USER, SECRETS_USER};
 use lazuli_standard::{Blueprint, Environment};
 
-/// A role assignment. Identities are named by their site, `notes` or `notes/slots/staging`.
+/// A role assignment. Identities are named by their site, `notes` or `notes/slots/staging`, others by
+/// what they are and their object ID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Role {
     principal: String,
@@ -45,10 +46,13 @@ fn provisioned_roles(plan: &Plan) -> Vec<Role> {
         let (scope, _) =
             step.id.as_str().split_once("/providers/Microsoft.Authorization/").unwrap();
         let id = role_definition.rsplit('/').next().unwrap();
-        let known = [*SECRETS_USER, *OPENAI_USER, *METRICS_PUBLISHER];
+        let known = [*SECRETS_USER, *OPENAI_USER, *METRICS_PUBLISHER, *ADMINISTRATOR];
         let role = known.iter().find(|r| r.id == id).unwrap_or_else(|| panic!("{id}"));
         roles.push(Role {
-            principal: principal.as_str().split_once("/sites/").unwrap().1.to_owned(),
+            principal: match principal {
+                Principal::Identity(id) => id.as_str().split_once("/sites/").unwrap().1.to_owned(),
+                Principal::Object { id, kind } => format!("{kind} {id}"),
+            },
             role: role.name.to_owned(),
             scope: last(scope, 2),
         });
@@ -172,8 +176,18 @@ impl Rendered<'_> {
     fn roles(&self) -> Vec<Role> {
         let mut roles = Vec::new();
         for r in self.of("azurerm_role_assignment").filter(|r| &*r.name != "deployer_secrets") {
-            let principal = r.get("principal_id").and_then(Value::as_ref);
-            let principal = principal.unwrap_or_else(|| panic!("{}: whose?", r.address));
+            let role = |principal| Role {
+                principal,
+                role: r.get("role_definition_name").unwrap().known_text(),
+                scope: self.target(r, "scope"),
+            };
+            let kind = r.get("principal_type").map(Value::known_text);
+            let whose = r.get("principal_id").unwrap_or_else(|| panic!("{}: whose?", r.address));
+            let Some(principal) = whose.as_ref() else {
+                let kind = kind.unwrap_or_else(|| panic!("{}: what is it?", r.address));
+                roles.push(role(format!("{kind} {}", whose.known_text())));
+                continue;
+            };
             assert!(
                 principal.attribute.starts_with("identity")
                     && principal.attribute.ends_with(".principal_id"),
@@ -181,13 +195,8 @@ impl Rendered<'_> {
                 r.address
             );
             // An identity that has not reached every replica yet is refused without it.
-            let kind = r.get("principal_type").map(Value::known_text);
             assert_eq!(kind.as_deref(), Some("ServicePrincipal"), "{}", r.address);
-            roles.push(Role {
-                principal: self.site(self.resource(&principal.address)),
-                role: r.get("role_definition_name").unwrap().known_text(),
-                scope: self.target(r, "scope"),
-            });
+            roles.push(role(self.site(self.resource(&principal.address))));
         }
         roles
     }
@@ -353,6 +362,7 @@ fn the_same_roles_secrets_and_references() {
             assert_eq!(roles, sorted(provisioned_roles(&plan)), "{environment}");
             rendered.deployer(&vault);
             each_identity_reads_the_vault_itself(&rendered, &roles, &vault);
+            the_standards_table_of_access(&manifest, &roles, &vault);
 
             let secrets = rendered.secrets();
             assert_eq!(secrets, provisioned_secrets(&plan), "{environment}");
@@ -374,6 +384,31 @@ fn the_same_roles_secrets_and_references() {
         }
     }
     assert!(compared > 400, "only {compared} properties were compared");
+}
+
+/// *Access Control*: besides the app's identities the CI/CD service principal reads secrets and the
+/// security team does everything, where the manifest names them; nobody else has anything.
+fn the_standards_table_of_access(
+    manifest: &lazuli_standard::Manifest,
+    roles: &[Role],
+    vault: &str,
+) {
+    let others: Vec<(&str, &str, &str)> = roles
+        .iter()
+        .filter(|r| r.principal.contains(' '))
+        .map(|r| (r.principal.as_str(), r.role.as_str(), r.scope.as_str()))
+        .collect();
+    let scope = format!("vaults/{vault}");
+    let (ci_cd, security) = (
+        "ServicePrincipal 11111111-2222-4333-8444-555555555555",
+        "Group aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee",
+    );
+    let expected = [
+        (security, "Key Vault Administrator", scope.as_str()),
+        (ci_cd, "Key Vault Secrets User", scope.as_str()),
+    ];
+    let expected = if manifest.access.ci_cd.is_some() { &expected[..] } else { &[] };
+    assert_eq!(others, expected);
 }
 
 /// Erratum 15: every site and every slot has an identity of its own, with its own right to read the

@@ -310,7 +310,7 @@ fn manifests() -> Vec<Manifest> {
     [
         "app: notes\ncache: premium\nworker: { run: w }\nscheduler: { run: s }\n",
         "app: notes\ncache: managed\nalerts: { oncall: [a@example.com], team: [b@example.com] }\n",
-        "app: notes\ncache: managed\nfrontend: {}\nopenai: { model: gpt-4o, version: \"1.0\" }\nbudget: { prod: 77 }\n",
+        "app: notes\ncache: managed\nfrontend: {}\nopenai: { model: gpt-4o, version: \"1.0\" }\nbudget: { prod: 77 }\naccess: { ci-cd: 11111111-2222-4333-8444-555555555555, break-glass: AAAAAAAA-bbbb-4ccc-8ddd-eeeeeeeeeeee }\n",
     ]
     .map(|more| Manifest::parse(&format!("{more}{base}"), "x").unwrap_or_else(|e| panic!("{e}")))
     .into()
