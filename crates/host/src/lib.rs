@@ -35,6 +35,7 @@ mod process;
 mod sandbox;
 mod spec;
 mod sys;
+mod usage;
 
 pub use error::Error;
 pub use host::Host;
@@ -44,6 +45,7 @@ pub use spec::{Mount, Network, Spec, User};
 
 /// Signals that [`Process::signal`] takes.
 pub use nix::sys::signal::Signal;
+pub use usage::{Processes, Usage};
 
 use std::ffi::OsString;
 use std::process::ExitCode;

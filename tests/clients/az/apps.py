@@ -4,7 +4,7 @@ import io
 import zipfile
 
 APP = '''
-import json, os, urllib.request
+import json, os, time, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 VERSION = "%(version)s"
@@ -22,6 +22,10 @@ class Handler(BaseHTTPRequestHandler):
         status, said = 200, {"version": VERSION, "instance": os.environ.get("WEBSITE_INSTANCE_ID"), "slot": os.environ.get("WEBSITE_SLOT_NAME")}
         if self.path == "/env":
             said = dict(os.environ)
+        elif self.path == "/burn":
+            until = time.process_time() + 2
+            while time.process_time() < until:
+                pass
         elif self.path == "/headers":
             said = dict(self.headers)
         elif self.path.startswith("/say/"):

@@ -66,6 +66,10 @@ pub trait Running: Send + Sync {
     fn terminate(&self);
     /// SIGKILL.
     fn kill(&self);
+    /// The process at the top of its tree, if it is one.
+    fn pid(&self) -> Option<i32> {
+        None
+    }
     /// Resolves when it has ended: `exit code 3`, `SIGKILL`, …
     fn ended(&self) -> BoxFuture<'_, Ended>;
 }

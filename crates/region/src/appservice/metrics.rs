@@ -16,6 +16,7 @@ use std::{
 };
 
 use lazuli_gateway::{Counters, Instance};
+use lazuli_host::Processes;
 
 use super::{
     AppService,
@@ -26,6 +27,8 @@ use super::{
 
 /// Between two samples.
 const EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at what the instances' processes use, in samples.
+const USAGE_EVERY: u64 = 5;
 /// Minutes kept of each slot.
 const KEPT: usize = 24 * 60;
 
@@ -44,6 +47,14 @@ pub struct Bin {
     pub bytes: u64,
     /// Samples of the instances' health, and their sum: 100 when all are in rotation.
     pub health: (u64, f64),
+    /// Processor time of all instances, in microseconds.
+    pub cpu: u64,
+    /// Samples of the instances' memory in all, and their sum in bytes.
+    pub memory: (u64, u64),
+    /// Samples of how many instances there were, and their sum.
+    pub instances: (u64, u64),
+    /// Of a plan: which share of its processors and of its memory is used, in percent.
+    pub share: Option<(f64, f64)>,
 }
 
 #[derive(Default)]
@@ -66,6 +77,8 @@ pub struct Ledger {
     slots: HashMap<SlotKey, Kept>,
     /// By address: the `Arc` keeps it from being another's.
     seen: HashMap<usize, Seen>,
+    /// Processor time so far, by instance.
+    used: HashMap<String, Duration>,
 }
 
 impl Ledger {
@@ -106,6 +119,31 @@ impl Ledger {
             }
             self.count_unserved(minute, &key);
         }
+    }
+
+    /// Adds what the instances' processes have used since they were last looked at.
+    fn sample_usage(
+        &mut self,
+        minute: i64,
+        members: &[(SlotKey, Vec<(String, i32)>)],
+        processes: &Processes,
+    ) {
+        let mut used = HashMap::new();
+        for (slot, members) in members {
+            let (mut cpu, mut resident) = (Duration::ZERO, 0);
+            for (id, pid) in members {
+                let now = processes.below(*pid);
+                // What a new instance used to start counts.
+                cpu += now.cpu.saturating_sub(self.used.get(id).copied().unwrap_or_default());
+                resident += now.resident;
+                used.insert(id.clone(), now.cpu);
+            }
+            let bin = self.bin(slot, minute);
+            bin.cpu += u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
+            bin.memory = (bin.memory.0 + 1, bin.memory.1 + resident);
+            bin.instances = (bin.instances.0 + 1, bin.instances.1 + members.len() as u64);
+        }
+        self.used = used;
     }
 
     /// Adds what the instance has served since it was last looked at to the slot it served then.
@@ -189,6 +227,29 @@ impl AppService {
         self.metrics().minutes(slot, from, to)
     }
 
+    /// Looks at what the instances' processes use now.
+    async fn sample_usage(&self) {
+        let members: Vec<(SlotKey, Vec<(String, i32)>)> = self
+            .sites()
+            .iter()
+            .flat_map(|(site, runtime)| {
+                runtime.slots.iter().map(|(name, slot)| {
+                    let members = slot.serving.iter().flat_map(|set| set.members());
+                    let running = members.filter_map(|one| Some((one.id.clone(), one.pid?)));
+                    (site.slot(name.clone()), running.collect::<Vec<_>>())
+                })
+            })
+            .filter(|(_, members)| !members.is_empty())
+            .collect();
+        if members.is_empty() {
+            return;
+        }
+        // Reading a file for each process of the region is nothing for a thread that serves others.
+        if let Ok(processes) = tokio::task::spawn_blocking(Processes::look).await {
+            self.metrics().sample_usage(minute_now(), &members, &processes);
+        }
+    }
+
     /// Reads all counters now.
     fn sample(&self) {
         let minute = minute_now();
@@ -207,10 +268,13 @@ fn minute_now() -> i64 {
 
 /// Samples for as long as there is an App Service.
 pub(super) async fn keep(app: Weak<AppService>) {
-    loop {
+    for tick in 1_u64.. {
         tokio::time::sleep(EVERY).await;
         let Some(app) = app.upgrade() else { return };
         app.sample();
+        if tick.is_multiple_of(USAGE_EVERY) {
+            app.sample_usage().await;
+        }
     }
 }
 

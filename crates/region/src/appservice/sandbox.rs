@@ -236,6 +236,10 @@ impl Running for SandboxRunning {
         self.signal(Signal::SIGKILL);
     }
 
+    fn pid(&self) -> Option<i32> {
+        Some(self.process.pid())
+    }
+
     fn ended(&self) -> BoxFuture<'_, Ended> {
         Box::pin(async move {
             let exit = self.process.wait().await;

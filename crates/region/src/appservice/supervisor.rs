@@ -114,6 +114,8 @@ pub struct Member {
     pub phase: Phase,
     /// As the front end knows it, once it is ready.
     pub instance: Option<Arc<Instance>>,
+    /// The top of its processes, while it runs.
+    pub pid: Option<i32>,
     /// How long it took to start.
     pub took: Option<Duration>,
     /// Why it last failed.
@@ -325,6 +327,7 @@ impl InstanceSet {
                     id: String::new(),
                     phase: Phase::Starting,
                     instance: None,
+                    pid: None,
                     took: None,
                     failure: None,
                     failures: 0,
@@ -428,6 +431,7 @@ async fn serve(
     shared.set(index, |member| {
         member.phase = Phase::Ready;
         member.instance = Some(front.clone());
+        member.pid = running.pid();
         member.took = Some(took);
         member.failure = None;
     });
@@ -462,6 +466,7 @@ async fn serve(
     }
     shared.set(index, |member| {
         member.phase = if failure.is_some() { Phase::Failed } else { Phase::Stopping };
+        member.pid = None;
         member.failures += u32::from(failure.is_some());
         member.failure = failure;
     });

@@ -1,19 +1,31 @@
-//! `Microsoft.Insights/metrics` of a site or slot, an extension of any resource
-//! (<https://learn.microsoft.com/rest/api/monitor/metrics/list>): real counts from the front end, by
-//! the minute. The names are those of
-//! <https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/microsoft-web-sites-metrics>;
+//! `Microsoft.Insights/metrics` of a site, a slot or a plan, an extension of any resource
+//! (<https://learn.microsoft.com/rest/api/monitor/metrics/list>): real counts from the front end, and
+//! what the instances' processes use, by the minute. The names are those of
+//! <https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/microsoft-web-sites-metrics>
+//! and of plans; a plan's percentages are of what its instances have, and where the machine has less
+//! than all of them together, of what the machine has;
 //! what this region does not measure is refused by name rather than answered with zeros.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::Method;
 use jiff::Timestamp;
+use lazuli_azure::ResourceId;
 use serde_json::{Map, Value, json};
 
-use super::{Call, Registry, Reply, web::app};
+use super::{
+    Call, Registry, Reply,
+    web::app,
+    web_serverfarms::{machine, sites_on, slots_on},
+};
 use crate::{
-    appservice::{metrics::Bin, records::slot_key},
+    appservice::{
+        metrics::Bin,
+        records::{PLAN_KIND, slot_key},
+        site::SlotKey,
+    },
     control::{Context, error::ArmError},
 };
 
@@ -40,6 +52,10 @@ struct Sum {
 #[expect(clippy::unnecessary_wraps, reason = "one shape for every metric")]
 fn total(value: u64) -> Option<Sum> {
     Some(Sum { total: value as f64, count: value.max(1) })
+}
+
+fn mean_of((count, total): (u64, u64)) -> Option<Sum> {
+    (count > 0).then_some(Sum { total: total as f64, count })
 }
 
 const SITE: &[Metric] = &[
@@ -100,6 +116,23 @@ const SITE: &[Metric] = &[
         of: |bin| total(bin.bytes),
     },
     Metric {
+        name: "CpuTime",
+        called: "CPU Time",
+        unit: "Seconds",
+        primary: "Total",
+        of: |bin| {
+            let seconds = bin.cpu as f64 / 1e6;
+            (bin.instances.0 > 0).then_some(Sum { total: seconds, count: 1 })
+        },
+    },
+    Metric {
+        name: "MemoryWorkingSet",
+        called: "Memory working set",
+        unit: "Bytes",
+        primary: "Average",
+        of: |bin| mean_of(bin.memory),
+    },
+    Metric {
         name: "HealthCheckStatus",
         called: "Health check status",
         unit: "Count",
@@ -107,6 +140,115 @@ const SITE: &[Metric] = &[
         of: |bin| (bin.health.0 > 0).then_some(Sum { total: bin.health.1, count: bin.health.0 }),
     },
 ];
+
+/// A plan's percentages: [`of_plan`] makes them.
+const PLAN: &[Metric] = &[
+    Metric {
+        name: "CpuPercentage",
+        called: "CPU Percentage",
+        unit: "Percent",
+        primary: "Average",
+        of: |bin| bin.share.map(|(cpu, _)| Sum { total: cpu, count: 1 }),
+    },
+    Metric {
+        name: "MemoryPercentage",
+        called: "Memory Percentage",
+        unit: "Percent",
+        primary: "Average",
+        of: |bin| bin.share.map(|(_, memory)| Sum { total: memory, count: 1 }),
+    },
+];
+
+/// What metrics are asked of.
+enum Source {
+    Slot(SlotKey),
+    Plan(ResourceId),
+}
+
+impl Source {
+    /// What the request names, if it is there, and where it is.
+    fn of(context: &Context, call: &Call<'_>) -> Result<(Self, String), ArmError> {
+        if call.id.is(PLAN_KIND) {
+            let plan = context.store.get(&call.id).ok_or_else(|| ArmError::not_found(&call.id))?;
+            let location = plan.text("/location").unwrap_or_default().to_owned();
+            return Ok((Self::Plan(plan.id.clone()), location));
+        }
+        let slot = slot_key(&call.id).ok_or_else(|| unmeasured(call))?;
+        let record = app(context)?.records.slot(&slot);
+        let record = record.ok_or_else(|| ArmError::not_found(&call.id))?;
+        Ok((Self::Slot(slot), record.location))
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        match self {
+            Self::Slot(_) => SITE,
+            Self::Plan(_) => PLAN,
+        }
+    }
+
+    fn minutes(
+        &self,
+        context: &Context,
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<(i64, Bin)>, ArmError> {
+        let app = app(context)?;
+        let plan = match self {
+            Self::Slot(slot) => return Ok(app.served(slot, first, last)),
+            Self::Plan(plan) => plan,
+        };
+        let on_it = sites_on(context, plan).into_iter().chain(slots_on(context, plan));
+        let series: Vec<_> = on_it
+            .filter_map(|site| slot_key(&site.id))
+            .map(|slot| app.served(&slot, first, last))
+            .collect();
+        let size = context.store.get(plan);
+        let size = size.as_ref().and_then(|plan| plan.text("/sku/name")).unwrap_or_default();
+        Ok(of_plan(&series, machine(size), here(), Timestamp::now().as_second()))
+    }
+}
+
+/// Cores and memory in GiB of this machine.
+fn here() -> (f64, f64) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+    (cores as f64, kib.map_or(f64::INFINITY, |kib| kib / 1024.0 / 1024.0))
+}
+
+/// A plan's minutes from those of what is on it. A plan has as many instances as the site that has most.
+fn of_plan(
+    series: &[Vec<(i64, Bin)>],
+    (cores, memory): (f64, f64),
+    here: (f64, f64),
+    now: i64,
+) -> Vec<(i64, Bin)> {
+    let mut minutes: BTreeMap<i64, (f64, f64, f64)> = BTreeMap::new();
+    for (minute, bin) in series.iter().flatten() {
+        if bin.instances.0 == 0 {
+            continue;
+        }
+        let mean = |(count, sum): (u64, u64)| sum as f64 / count.max(1) as f64;
+        let sum = minutes.entry(*minute).or_default();
+        sum.0 += bin.cpu as f64 / 1e6;
+        sum.1 += mean(bin.memory) / f64::from(1 << 30);
+        sum.2 = sum.2.max(mean(bin.instances));
+    }
+    minutes
+        .into_iter()
+        .map(|(minute, (cpu, used, instances))| {
+            // The current minute is as long as it has lasted.
+            let seconds = (now - minute * 60).clamp(1, 60) as f64;
+            let instances = instances.max(1.0);
+            let percent = |part: f64, whole: f64| (part / whole * 100.0).clamp(0.0, 100.0);
+            let cpu = percent(cpu, seconds * (cores * instances).min(here.0));
+            let used = percent(used, (memory * instances).min(here.1));
+            let bin = Bin { share: Some((cpu, used)), ..Bin::default() };
+            (minute, bin)
+        })
+        .collect()
+}
 
 pub(super) fn register(types: &mut Registry) {
     types.route(Method::GET, "**/providers/microsoft.insights/metrics", Some(READ), metrics);
@@ -127,13 +269,11 @@ fn metrics<'a>(
     call: &'a Call<'a>,
 ) -> BoxFuture<'a, Result<Reply, ArmError>> {
     Box::pin(async move {
-        let slot = slot_key(&call.id).ok_or_else(|| unmeasured(call))?;
-        let app = app(context)?;
-        let record = app.records.slot(&slot).ok_or_else(|| ArmError::not_found(&call.id))?;
+        let (source, location) = Source::of(context, call)?;
         if call.query.get("$filter").is_some_and(|filter| !filter.trim().is_empty()) {
             return Err(bad("Dimensions are not kept in this region: leave out '$filter'."));
         }
-        let wanted = wanted(call.query.get("metricnames"))?;
+        let wanted = wanted(source.metrics(), call.query.get("metricnames"))?;
         let minutes = interval(call.query.get("interval"))?;
         let (from, to) = timespan(call.query.get("timespan"))?;
         if (to - from) / 60 / minutes > MOST {
@@ -142,7 +282,7 @@ fn metrics<'a>(
         // Points begin at multiples of the interval, as Azure's do.
         let first = from.div_euclid(60 * minutes) * minutes;
         let last = (to - 1).max(from).div_euclid(60);
-        let served = app.served(&slot, first, last);
+        let served = source.minutes(context, first, last)?;
         let value: Vec<Value> = wanted
             .iter()
             .map(|metric| {
@@ -165,7 +305,7 @@ fn metrics<'a>(
             "interval": format!("PT{minutes}M"),
             "value": value,
             "namespace": call.id.kind(),
-            "resourceregion": record.location,
+            "resourceregion": location,
         })))
     })
 }
@@ -175,9 +315,9 @@ fn definitions<'a>(
     call: &'a Call<'a>,
 ) -> BoxFuture<'a, Result<Reply, ArmError>> {
     Box::pin(async move {
-        let slot = slot_key(&call.id).ok_or_else(|| unmeasured(call))?;
-        app(context)?.records.slot(&slot).ok_or_else(|| ArmError::not_found(&call.id))?;
-        let value: Vec<Value> = SITE
+        let (source, _) = Source::of(context, call)?;
+        let value: Vec<Value> = source
+            .metrics()
             .iter()
             .map(|metric| {
                 json!({
@@ -201,16 +341,19 @@ fn definitions<'a>(
 
 fn unmeasured(call: &Call<'_>) -> ArmError {
     ArmError::not_implemented(format!(
-        "This region measures web apps and their slots; it keeps no metrics of '{}'.",
+        "This region measures web apps, their slots and plans; it keeps no metrics of '{}'.",
         call.id.kind()
     ))
 }
 
-fn wanted(names: Option<&str>) -> Result<Vec<&'static Metric>, ArmError> {
-    let names = names.unwrap_or("Requests");
+fn wanted(
+    metrics: &'static [Metric],
+    names: Option<&str>,
+) -> Result<Vec<&'static Metric>, ArmError> {
+    let names = names.unwrap_or(metrics[0].name);
     let find = |name: &str| {
-        SITE.iter().find(|metric| metric.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
-            let known: Vec<&str> = SITE.iter().map(|metric| metric.name).collect();
+        metrics.iter().find(|metric| metric.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+            let known: Vec<&str> = metrics.iter().map(|metric| metric.name).collect();
             bad(format!(
                 "Failed to find metric configuration for metric: {name}. This region measures: {}.",
                 known.join(",")
@@ -318,10 +461,10 @@ mod tests {
             ..Bin::default()
         };
         let served = [(10, bin(4, 1, 8_000)), (11, bin(6, 0, 2_000)), (16, bin(1, 0, 500))];
-        let failed = wanted(Some("Http5xx")).expect("known")[0];
+        let failed = wanted(SITE, Some("Http5xx")).expect("known")[0];
         let data = points(failed, &served, 10, 19, 5, "Total");
         assert_eq!((data[0]["total"].as_f64(), data[1]["total"].as_f64()), (Some(1.0), Some(0.0)));
-        let time = wanted(Some("httpresponsetime")).expect("known")[0];
+        let time = wanted(SITE, Some("httpresponsetime")).expect("known")[0];
         let data = points(time, &served, 10, 12, 1, "Average,Count");
         assert_eq!(data[0]["average"].as_f64(), Some(0.002));
         assert_eq!(data[1]["count"].as_u64(), Some(6));
@@ -329,8 +472,36 @@ mod tests {
     }
 
     #[test]
+    fn a_plans_percentages_are_of_what_its_instances_have() {
+        let bin = |cpu_seconds: u64, gib: u64| Bin {
+            cpu: cpu_seconds * 1_000_000,
+            memory: (2, (2 * gib) << 30),
+            instances: (2, 4),
+            ..Bin::default()
+        };
+        // Two sites on two instances of two cores and 8 GiB: 240 core seconds a minute, 16 GiB.
+        let series = [vec![(10, bin(60, 3)), (11, bin(30, 3))], vec![(10, bin(60, 1))]];
+        let big = (64.0, 512.0);
+        let found = of_plan(&series, (2.0, 8.0), big, 11 * 60 + 30);
+        let shares =
+            |found: &[(i64, Bin)]| found.iter().map(|(_, bin)| bin.share).collect::<Vec<_>>();
+        // Of the second minute only half has been.
+        assert_eq!(shares(&found), [Some((50.0, 25.0)), Some((25.0, 18.75))]);
+        // A machine of two cores cannot give more than two.
+        let found = of_plan(&series, (2.0, 8.0), (2.0, 8.0), 12 * 60);
+        assert_eq!(shares(&found)[0], Some((100.0, 50.0)));
+        assert_eq!(of_plan(&[vec![(10, Bin::default())]], (2.0, 8.0), big, 900), []);
+        assert_eq!(machine("P1v3"), (2.0, 8.0));
+        assert_eq!(machine("P0v3"), (1.0, 4.0));
+        assert_eq!(machine("P2mv3"), (4.0, 32.0));
+        assert_eq!(machine("B2"), (2.0, 3.5));
+        assert_eq!(machine("P3v2"), (4.0, 14.0));
+    }
+
+    #[test]
     fn what_is_not_measured_is_refused() {
-        assert!(wanted(Some("Requests,CpuTime")).is_err());
+        assert!(wanted(SITE, Some("Requests,Gen0Collections")).is_err());
+        assert!(wanted(PLAN, Some("Requests")).is_err());
         assert!(interval(Some("PT7M")).is_err());
         assert!(timespan(Some("yesterday")).is_err());
         assert!(timespan(Some("2026-01-02T00:00:00Z/2026-01-01T00:00:00Z")).is_err());

@@ -71,6 +71,24 @@ pub(super) fn offered(tier: &str, location: &str) -> bool {
     !v4 || !WITHOUT_V4.contains(&location)
 }
 
+/// What an instance of a size has: cores and memory in GiB
+/// (<https://azure.microsoft.com/pricing/details/app-service/linux/>).
+pub(super) fn machine(size: &str) -> (f64, f64) {
+    let size = size.to_ascii_uppercase();
+    let number = size.bytes().find(u8::is_ascii_digit).map_or(1, |digit| digit - b'0');
+    let doubled = |first: f64| first * f64::from(1_u32 << number.clamp(1, 6).saturating_sub(1));
+    let generation = size.rsplit_once('V').map(|(_, after)| after);
+    let memory_optimized = size.contains('M');
+    match (size.as_bytes().first(), generation) {
+        (Some(b'B' | b'S'), _) => (doubled(1.0), doubled(1.75)),
+        (Some(b'P'), Some("2")) => (doubled(1.0), doubled(3.5)),
+        (Some(b'P'), _) if number == 0 => (1.0, 4.0),
+        (Some(b'P'), _) if memory_optimized => (doubled(2.0), doubled(16.0)),
+        (Some(b'P' | b'I'), _) => (doubled(2.0), doubled(8.0)),
+        _ => (1.0, 1.0),
+    }
+}
+
 /// Slots besides production that a tier allows: none on Free, Shared and Basic
 /// (<https://learn.microsoft.com/azure/app-service/deploy-staging-slots>).
 pub(super) fn slots_allowed(tier: &str) -> usize {
@@ -275,10 +293,10 @@ fn of_kind(context: &Context, kind: &str, plan: &ResourceId) -> Vec<Arc<Resource
     found
 }
 
-fn sites_on(context: &Context, plan: &ResourceId) -> Vec<Arc<Resource>> {
+pub(super) fn sites_on(context: &Context, plan: &ResourceId) -> Vec<Arc<Resource>> {
     of_kind(context, SITE_KIND, plan)
 }
 
-fn slots_on(context: &Context, plan: &ResourceId) -> Vec<Arc<Resource>> {
+pub(super) fn slots_on(context: &Context, plan: &ResourceId) -> Vec<Arc<Resource>> {
     of_kind(context, SLOT_KIND, plan)
 }
