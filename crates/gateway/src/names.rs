@@ -77,9 +77,17 @@ pub(crate) fn canonical(host: &str) -> Cow<'_, str> {
 }
 
 /// The name under which the table knows `host` (canonical): `notes-staging.localhost` is
-/// `notes-staging.azurewebsites.net`, `notes.scm.localhost` its SCM.
+/// `notes-staging.azurewebsites.net`, `notes.scm.localhost` its SCM. A static site's name ends in a
+/// number before the domain: `calm-hill-0a1b2c3d4.5.localhost`.
 pub(crate) fn table_name(host: &str) -> Cow<'_, str> {
     match host.strip_suffix(".localhost") {
+        Some(site)
+            if site.rsplit_once('.').is_some_and(|(_, last)| {
+                !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+            }) =>
+        {
+            Cow::Owned(format!("{site}.azurestaticapps.net"))
+        }
         Some(site) => Cow::Owned(format!("{site}.azurewebsites.net")),
         None => Cow::Borrowed(host),
     }

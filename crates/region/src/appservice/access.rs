@@ -1,0 +1,187 @@
+//! Who may reach a slot: access restrictions
+//! (<https://learn.microsoft.com/azure/app-service/overview-access-restrictions>) and App Service
+//! authentication, of which a region has a linked static site's provider
+//! (<https://learn.microsoft.com/azure/static-web-apps/apis-app-service>).
+
+use std::sync::Arc;
+
+use lazuli_gateway::{Access, Auth, Rule, Source, Unauthenticated};
+use serde_json::{Map, Value, json};
+
+use super::site::SlotRecord;
+
+/// The document that App Service authentication is described by.
+pub const AUTH: &str = "authsettingsv2";
+/// A linked static site's identity provider in it.
+const PROVIDER: &str = "azureStaticWebApps";
+/// The header fields that a rule may ask for.
+const FIELDS: [&str; 4] =
+    ["x-forwarded-for", "x-forwarded-host", "x-azure-fdid", "x-fd-healthprobe"];
+
+/// Whether `publicNetworkAccess` is off; it stands at the top and in the configuration.
+fn private(record: &SlotRecord) -> bool {
+    [record.properties.get("publicNetworkAccess"), record.config.get("publicNetworkAccess")]
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .any(|access| access.eq_ignore_ascii_case("disabled"))
+}
+
+/// Where requests to a slot may come from.
+pub fn site(record: &SlotRecord) -> Access {
+    from(record, "ipSecurityRestrictions", "ipSecurityRestrictionsDefaultAction")
+}
+
+/// Where requests to its SCM may come from.
+pub fn scm(record: &SlotRecord) -> Access {
+    if record.config_flag("scmIpSecurityRestrictionsUseMain") {
+        return site(record);
+    }
+    from(record, "scmIpSecurityRestrictions", "scmIpSecurityRestrictionsDefaultAction")
+}
+
+fn from(record: &SlotRecord, rules: &str, otherwise: &str) -> Access {
+    let mut listed: Vec<&Value> =
+        record.config.get(rules).and_then(Value::as_array).into_iter().flatten().collect();
+    // Rules of one priority stay in their order.
+    listed.sort_by_key(|rule| rule["priority"].as_i64().unwrap_or(65_000));
+    let rules: Vec<Rule> = listed.into_iter().flat_map(read).collect();
+    let otherwise_denied = match record.config_str(otherwise) {
+        Some(action) => action.eq_ignore_ascii_case("deny"),
+        None => !rules.is_empty(),
+    };
+    Access { private: private(record), rules, otherwise_denied }
+}
+
+/// The rules that one of several sources comes to.
+fn read(rule: &Value) -> Vec<Rule> {
+    let allows = !rule["action"].as_str().unwrap_or("Allow").eq_ignore_ascii_case("deny");
+    let mut headers = Vec::new();
+    for (name, values) in rule["headers"].as_object().into_iter().flatten() {
+        let name = name.to_ascii_lowercase();
+        let values: Vec<String> = values
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
+        if FIELDS.contains(&name.as_str()) && !values.is_empty() {
+            headers.push((name, values));
+        }
+    }
+    let tagged = rule["tag"].as_str().is_some_and(|tag| tag.eq_ignore_ascii_case("ServiceTag"));
+    let sources = match rule["ipAddress"].as_str() {
+        Some(addresses) if !tagged => addresses.split(',').map(|one| source(one.trim())).collect(),
+        _ => vec![Source::Nobody],
+    };
+    sources.into_iter().map(|from| Rule { from, headers: headers.clone(), allows }).collect()
+}
+
+fn source(text: &str) -> Source {
+    if text.eq_ignore_ascii_case("any") {
+        return Source::Anybody;
+    }
+    text.parse().map_or(Source::Nobody, Source::Network)
+}
+
+/// Says what is wrong with a list of restrictions.
+pub fn check(rules: &Value) -> Result<(), String> {
+    for rule in rules.as_array().into_iter().flatten() {
+        let tagged = rule["tag"].as_str().is_some_and(|tag| tag.eq_ignore_ascii_case("ServiceTag"));
+        if let Some(action) = rule["action"].as_str()
+            && !["allow", "deny"].contains(&action.to_ascii_lowercase().as_str())
+        {
+            return Err(format!("'{action}' is not a valid action of an access restriction."));
+        }
+        let Some(addresses) = rule["ipAddress"].as_str().filter(|_| !tagged) else { continue };
+        for one in addresses.split(',').map(str::trim) {
+            let known = ["any", "anyvnets"].contains(&one.to_ascii_lowercase().as_str());
+            if !known && one.parse::<lazuli_gateway::Network>().is_err() {
+                return Err(format!("IpAddress '{one}' is not a valid IP address or CIDR range."));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// App Service authentication, when it is on.
+pub fn auth(record: &SlotRecord) -> Option<Arc<Auth>> {
+    let settings =
+        record.documents.get(AUTH).filter(|settings| settings["platform"]["enabled"] == true)?;
+    let provider = &settings["identityProviders"][PROVIDER];
+    let linked = provider["registration"]["clientId"]
+        .as_str()
+        .filter(|_| provider["enabled"] != false)
+        .map(str::to_owned);
+    let validation = &settings["globalValidation"];
+    let otherwise = match validation["unauthenticatedClientAction"].as_str() {
+        _ if validation["requireAuthentication"] != true => Unauthenticated::Allow,
+        Some("AllowAnonymous") => Unauthenticated::Allow,
+        Some("Return403") => Unauthenticated::Refuse403,
+        Some("Return404") => Unauthenticated::Refuse404,
+        _ => Unauthenticated::Refuse401,
+    };
+    let excluded = validation["excludedPaths"].as_array().into_iter().flatten();
+    let excluded = excluded.filter_map(Value::as_str).map(str::to_owned).collect();
+    Some(Arc::new(Auth { linked, otherwise, excluded }))
+}
+
+/// Says what of a document cannot be acted upon.
+pub fn check_auth(settings: &Value) -> Result<(), String> {
+    if settings["platform"]["enabled"] != true {
+        return Ok(());
+    }
+    for (name, provider) in settings["identityProviders"].as_object().into_iter().flatten() {
+        let given =
+            |value: &Value| value.as_object().is_some_and(|o| o.values().any(|v| !v.is_null()));
+        let on =
+            name != PROVIDER && provider["enabled"] != false && given(&provider["registration"]);
+        if on {
+            return Err(format!(
+                "The identity provider '{name}' is not available in this region: App Service authentication knows a linked static site's ('{PROVIDER}') alone."
+            ));
+        }
+    }
+    if let Some(action) = settings["globalValidation"]["unauthenticatedClientAction"].as_str()
+        && !["RedirectToLoginPage", "AllowAnonymous", "Return401", "Return403", "Return404"]
+            .contains(&action)
+    {
+        return Err(format!("'{action}' is not a valid unauthenticatedClientAction."));
+    }
+    Ok(())
+}
+
+/// Makes a slot the back end of the static site at `host`: from now on requests that come through it are
+/// let in, and no others. A slot that already is, is left as it was set up since.
+pub fn link(record: &mut SlotRecord, host: &str) {
+    let settings = record.documents.entry(AUTH.to_owned()).or_insert_with(|| json!({}));
+    if !settings.is_object() {
+        *settings = json!({});
+    }
+    let on = settings["platform"]["enabled"] == true;
+    if on && settings["identityProviders"][PROVIDER]["registration"]["clientId"] == *host {
+        return;
+    }
+    settings["platform"]["enabled"] = json!(true);
+    settings["identityProviders"][PROVIDER] =
+        json!({ "enabled": true, "registration": { "clientId": host } });
+    settings["globalValidation"]["requireAuthentication"] = json!(true);
+    settings["globalValidation"]["unauthenticatedClientAction"] = json!("Return401");
+}
+
+/// Removes the authentication that [`link`] set up, as `isCleaningAuthConfig` asks of an unlinking.
+pub fn unlink(record: &mut SlotRecord, host: &str) {
+    let Some(settings) = record.documents.get_mut(AUTH) else { return };
+    if settings["identityProviders"][PROVIDER]["registration"]["clientId"] != *host {
+        return;
+    }
+    if let Some(providers) = settings["identityProviders"].as_object_mut() {
+        providers.shift_remove(PROVIDER);
+    }
+    settings["platform"]["enabled"] = json!(false);
+    settings["globalValidation"] = Value::Object(Map::from_iter([
+        ("requireAuthentication".to_owned(), json!(false)),
+        ("unauthenticatedClientAction".to_owned(), json!("AllowAnonymous")),
+    ]));
+}
