@@ -127,6 +127,28 @@ async fn serve_from(
     request: Request<Incoming>,
     from: Option<&str>,
 ) -> Response<ResponseBody> {
+    let Some(cors) = site.cors.clone() else {
+        return exchange(connection, asked, site, request, from).await;
+    };
+    if let Some(answer) = cors.preflight(&request) {
+        return answer;
+    }
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = exchange(connection, asked, site, request, from).await;
+    if let Some(origin) = origin {
+        cors.answer(&origin, response.headers_mut());
+    }
+    response
+}
+
+/// The exchange itself.
+async fn exchange(
+    connection: &Rc<Connection>,
+    asked: &Asked,
+    site: Arc<Site>,
+    request: Request<Incoming>,
+    from: Option<&str>,
+) -> Response<ResponseBody> {
     let (mut parts, incoming) = request.into_parts();
     let url = path_and_query(&parts.uri);
     // A browser cannot be made to trust the region for `.localhost`, which never leaves the machine:

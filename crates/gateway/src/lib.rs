@@ -11,6 +11,7 @@
 //! serve       one connection: what it speaks, TLS, HTTP, whom a request is for
 //! front       one request to a site: who may ask, redirect, slot, instance, attempts
 //! access      where requests to a site may come from
+//! cors        what a site allows other origins
 //! pass        what a service passes on to a site
 //! upstream    connections to instances; when a request may be sent again
 //! tunnel      CONNECT and WebSockets once they are open
@@ -22,6 +23,7 @@ mod access;
 mod asked;
 mod authority;
 mod body;
+mod cors;
 mod front;
 mod gateway;
 mod headers;
@@ -43,6 +45,7 @@ mod upstream;
 pub use access::{Access, Network, Rule, Source};
 pub use authority::{Authority, AuthorityError, IssuedPem, Secret};
 pub use body::{Body, BoxError, empty, full};
+pub use cors::Cors;
 pub use gateway::{Dialer, Gateway, Limits, Options, Origin, Peer, Service};
 pub use instance::{Counters, Instance, LATENCY_BOUNDS_MS};
 pub use pass::Pass;

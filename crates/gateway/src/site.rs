@@ -10,7 +10,7 @@ use std::{
 
 use http::StatusCode;
 
-use crate::{Access, Instance, instance::InFlight};
+use crate::{Access, Cors, Instance, instance::InFlight};
 
 /// A site or slot as the front end serves it. Immutable: a changed site is a new one in a new table.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Site {
     pub access: Access,
     /// App Service authentication, when it is on.
     pub auth: Option<Arc<Auth>>,
+    /// `siteConfig.cors`, when origins are named.
+    pub cors: Option<Arc<Cors>>,
     /// `X-SITE-DEPLOYMENT-ID`: Azure's runtime name of the content, which travels with a swap.
     pub deployment_id: String,
     /// Where requests go that no ramp-up rule sends elsewhere.
@@ -71,6 +73,7 @@ impl Site {
             state: SiteState::Running,
             access: Access::default(),
             auth: None,
+            cors: None,
             pool: Arc::default(),
             ramp_up: Vec::new(),
             unserved: Arc::default(),

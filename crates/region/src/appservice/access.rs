@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use lazuli_gateway::{Access, Auth, Rule, Source, Unauthenticated};
+use lazuli_gateway::{Access, Auth, Cors, Rule, Source, Unauthenticated};
 use serde_json::{Map, Value, json};
 
 use super::site::SlotRecord;
@@ -105,6 +105,26 @@ pub fn check(rules: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// `cors`, read; says what is wrong with it.
+pub fn cors(settings: &Value) -> Result<Option<Arc<Cors>>, String> {
+    let origins = match &settings["allowedOrigins"] {
+        Value::Null => Vec::new(),
+        Value::Array(all) => all
+            .iter()
+            .map(|one| {
+                let origin = one.as_str().map(|one| one.trim_end_matches('/').to_ascii_lowercase());
+                origin.ok_or_else(|| format!("{one} is not an origin."))
+            })
+            .collect::<Result<_, _>>()?,
+        other => return Err(format!("'allowedOrigins' is a list, not {other}.")),
+    };
+    let credentials = settings["supportCredentials"] == true;
+    if credentials && origins.iter().any(|origin| origin == "*") {
+        return Err("The CORS allowed origin '*' cannot be used with supportCredentials.".into());
+    }
+    Ok((!origins.is_empty()).then(|| Arc::new(Cors { origins, credentials })))
+}
+
 /// App Service authentication, when it is on.
 pub fn auth(record: &SlotRecord) -> Option<Arc<Auth>> {
     let settings =
@@ -184,4 +204,104 @@ pub fn unlink(record: &mut SlotRecord, host: &str) {
         ("requireAuthentication".to_owned(), json!(false)),
         ("unauthenticatedClientAction".to_owned(), json!("AllowAnonymous")),
     ]));
+}
+
+#[cfg(test)]
+mod tests {
+    use lazuli_gateway::{Origin, Peer};
+
+    use super::*;
+    use crate::appservice::settings::tests::record;
+
+    fn with(config: &Value) -> SlotRecord {
+        let mut record = record();
+        record.config = config.as_object().cloned().unwrap_or_default();
+        record
+    }
+
+    fn admits(access: &Access, address: &str) -> bool {
+        let ip: std::net::IpAddr = address.parse().expect("an address");
+        let peer = Peer { addr: (ip, 1).into(), origin: Origin::Machine, tls: true };
+        access.admits(peer, &http::HeaderMap::new())
+    }
+
+    #[test]
+    fn rules_count_by_priority_and_what_none_fits_is_denied_once_there_is_one() {
+        let record = with(&json!({ "ipSecurityRestrictions": [
+            { "ipAddress": "127.0.0.0/8, 10.1.0.0/16", "action": "Allow", "priority": 200 },
+            { "ipAddress": "127.0.0.9/32", "action": "Deny", "priority": 100 },
+            { "ipAddress": "AzureFrontDoor.Backend", "tag": "ServiceTag", "action": "Allow", "priority": 1 },
+            { "vnetSubnetResourceId": "/subscriptions/s", "action": "Allow", "priority": 2 },
+        ]}));
+        let access = site(&record);
+        assert!(admits(&access, "127.0.0.1") && admits(&access, "10.1.2.3"));
+        assert!(!admits(&access, "127.0.0.9") && !admits(&access, "8.8.8.8"));
+        assert_eq!(scm(&record), Access::default());
+        assert_eq!(site(&with(&json!({}))), Access::default());
+        let everybody =
+            json!([{ "ipAddress": "Any", "action": "Allow", "priority": 2_147_483_647_u32 }]);
+        assert!(admits(&site(&with(&json!({ "ipSecurityRestrictions": everybody }))), "8.8.8.8"));
+    }
+
+    #[test]
+    fn the_default_action_and_the_scm_may_be_set_apart() {
+        let denied = with(&json!({
+            "ipSecurityRestrictionsDefaultAction": "Deny", "scmIpSecurityRestrictionsDefaultAction": "Allow",
+        }));
+        assert!(!admits(&site(&denied), "127.0.0.1") && admits(&scm(&denied), "127.0.0.1"));
+        let main = with(&json!({
+            "ipSecurityRestrictionsDefaultAction": "Deny", "scmIpSecurityRestrictionsUseMain": true,
+        }));
+        assert!(!admits(&scm(&main), "127.0.0.1"));
+        let mut private = record();
+        private.properties.insert("publicNetworkAccess".into(), json!("Disabled"));
+        assert!(!admits(&site(&private), "127.0.0.1") && !admits(&scm(&private), "127.0.0.1"));
+    }
+
+    #[test]
+    fn wrong_restrictions_are_refused() {
+        for wrong in ["300.0.0.1/32", "10.0.0.0/33", "here", "10.0.0.1,"] {
+            assert!(check(&json!([{ "ipAddress": wrong }])).is_err(), "{wrong}");
+        }
+        assert!(check(&json!([{ "ipAddress": "10.0.0.1/32", "action": "Maybe" }])).is_err());
+        assert!(check(&json!([{ "ipAddress": "AzureCloud", "tag": "ServiceTag" }])).is_ok());
+        assert!(cors(&json!({ "allowedOrigins": ["*"], "supportCredentials": true })).is_err());
+        assert!(cors(&json!({ "allowedOrigins": "https://a" })).is_err());
+        assert!(cors(&json!({ "allowedOrigins": [] })).expect("read").is_none());
+    }
+
+    #[test]
+    fn a_link_closes_the_site_to_all_others_until_it_is_told_otherwise() {
+        let mut record = record();
+        assert!(auth(&record).is_none());
+        link(&mut record, "calm.5.azurestaticapps.net");
+        let closed = auth(&record).expect("on");
+        assert_eq!(closed.linked.as_deref(), Some("calm.5.azurestaticapps.net"));
+        assert_eq!(closed.otherwise, Unauthenticated::Refuse401);
+        // What was set up since stays when the link is written again.
+        let settings = record.documents.get_mut(AUTH).expect("a document");
+        settings["globalValidation"]["unauthenticatedClientAction"] = json!("AllowAnonymous");
+        assert!(check_auth(settings).is_ok());
+        link(&mut record, "calm.5.azurestaticapps.net");
+        assert_eq!(auth(&record).expect("on").otherwise, Unauthenticated::Allow);
+        unlink(&mut record, "another.5.azurestaticapps.net");
+        assert!(auth(&record).is_some());
+        unlink(&mut record, "calm.5.azurestaticapps.net");
+        assert!(auth(&record).is_none());
+    }
+
+    #[test]
+    fn other_identity_providers_are_refused() {
+        let settings = |provider: Value| json!({ "platform": { "enabled": true }, "identityProviders": provider });
+        let with = json!({ "azureActiveDirectory": { "registration": { "clientId": "x" } } });
+        assert!(check_auth(&settings(with.clone())).is_err());
+        assert!(
+            check_auth(&json!({ "platform": { "enabled": false }, "identityProviders": with }))
+                .is_ok()
+        );
+        assert!(
+            check_auth(&settings(json!({ "azureActiveDirectory": { "enabled": false } }))).is_ok()
+        );
+        assert!(check_auth(&settings(json!({ "gitHub": null }))).is_ok());
+    }
 }

@@ -599,6 +599,7 @@ fn route(key: &SlotKey, record: &SlotRecord, pools: &BTreeMap<&SlotName, Arc<Poo
         record.properties.get("clientAffinityEnabled").and_then(Value::as_bool).unwrap_or(true);
     site.access = access::site(record);
     site.auth = access::auth(record);
+    site.cors = record.config.get("cors").and_then(|cors| access::cors(cors).ok().flatten());
     site.state = if record.running { SiteState::Running } else { SiteState::Stopped };
     if let Some(deployment) = &record.deployment {
         site.deployment_id.clone_from(&deployment.id);
