@@ -162,6 +162,12 @@ mod tests {
         assert_eq!(table_name("notes-staging.localhost"), "notes-staging.azurewebsites.net");
         assert_eq!(table_name("notes.scm.localhost"), "notes.scm.azurewebsites.net");
         assert_eq!(table_name("localhost"), "localhost");
+        assert_eq!(table_name("calm-hill-0a.5.localhost"), "calm-hill-0a.5.azurestaticapps.net");
+        assert_eq!(
+            table_name("calm-hill-0a-dev.westeurope.5.localhost"),
+            "calm-hill-0a-dev.westeurope.5.azurestaticapps.net"
+        );
+        assert_eq!(table_name("55.localhost"), "55.azurewebsites.net");
         assert_eq!(canonical("Notes.AzureWebsites.NET."), "notes.azurewebsites.net");
     }
 

@@ -22,7 +22,7 @@ class Handler(BaseHTTPRequestHandler):
         status, said = 200, {"version": VERSION, "instance": os.environ.get("WEBSITE_INSTANCE_ID"), "slot": os.environ.get("WEBSITE_SLOT_NAME")}
         if self.path == "/env":
             said = dict(os.environ)
-        elif self.path == "/headers":
+        elif self.path in ("/headers", "/api/headers"):
             said = dict(self.headers)
         elif self.path.startswith("/say/"):
             print("said", self.path[5:], flush=True)
@@ -35,6 +35,13 @@ class Handler(BaseHTTPRequestHandler):
                     said = json.load(answer)
             except urllib.error.HTTPError as error:
                 status, said = error.code, {"error": error.read().decode()}
+        self.answer(status, said)
+
+    def do_POST(self):
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.answer(200, {"path": self.path, "sent": sent.decode()})
+
+    def answer(self, status, said):
         body = json.dumps(said).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

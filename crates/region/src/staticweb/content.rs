@@ -140,6 +140,9 @@ impl Content {
     /// The file for a path of the site, by the rules of `trailingSlash`
     /// (<https://learn.microsoft.com/azure/static-web-apps/configuration#trailing-slash>).
     pub fn find(&self, path: &str) -> Option<Found<'_>> {
+        if !path.starts_with('/') {
+            return None;
+        }
         if path == "/" {
             return self.file("/index.html");
         }

@@ -20,6 +20,8 @@ pub mod front;
 pub mod mime;
 pub mod pattern;
 pub mod routing;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
