@@ -18,6 +18,33 @@ const PROVIDER: &str = "azureStaticWebApps";
 const FIELDS: [&str; 4] =
     ["x-forwarded-for", "x-forwarded-host", "x-azure-fdid", "x-fd-healthprobe"];
 
+/// The two lists of restrictions, and what becomes of whom none fits.
+pub const RESTRICTIONS: [(&str, &str); 2] = [
+    ("ipSecurityRestrictions", "ipSecurityRestrictionsDefaultAction"),
+    ("scmIpSecurityRestrictions", "scmIpSecurityRestrictionsDefaultAction"),
+];
+/// The priority of the rule that a list ends in. It is shown and not kept: what it says follows from the
+/// others, and clients send it back with what they add.
+const LAST: i64 = 2_147_483_647;
+
+/// A list as it is shown, with the rule that it ends in.
+pub fn shown(record: &SlotRecord, rules: &str, otherwise: &str) -> Value {
+    let mut all = record.config.get(rules).and_then(Value::as_array).cloned().unwrap_or_default();
+    let denies = from(record, rules, otherwise).otherwise_denied;
+    let action = if denies { "Deny" } else { "Allow" };
+    all.push(json!({
+        "ipAddress": "Any", "action": action, "priority": LAST, "name": format!("{action} all"),
+        "description": format!("{action} all access"),
+    }));
+    Value::Array(all)
+}
+
+/// A list as it is kept.
+pub fn kept(rules: &Value) -> Value {
+    let all = rules.as_array().into_iter().flatten();
+    Value::Array(all.filter(|rule| rule["priority"].as_i64() != Some(LAST)).cloned().collect())
+}
+
 /// Whether `publicNetworkAccess` is off; it stands at the top and in the configuration.
 fn private(record: &SlotRecord) -> bool {
     [record.properties.get("publicNetworkAccess"), record.config.get("publicNetworkAccess")]
@@ -29,7 +56,8 @@ fn private(record: &SlotRecord) -> bool {
 
 /// Where requests to a slot may come from.
 pub fn site(record: &SlotRecord) -> Access {
-    from(record, "ipSecurityRestrictions", "ipSecurityRestrictionsDefaultAction")
+    let (rules, otherwise) = RESTRICTIONS[0];
+    from(record, rules, otherwise)
 }
 
 /// Where requests to its SCM may come from.
@@ -37,7 +65,8 @@ pub fn scm(record: &SlotRecord) -> Access {
     if record.config_flag("scmIpSecurityRestrictionsUseMain") {
         return site(record);
     }
-    from(record, "scmIpSecurityRestrictions", "scmIpSecurityRestrictionsDefaultAction")
+    let (rules, otherwise) = RESTRICTIONS[1];
+    from(record, rules, otherwise)
 }
 
 fn from(record: &SlotRecord, rules: &str, otherwise: &str) -> Access {
@@ -238,9 +267,14 @@ mod tests {
         assert!(!admits(&access, "127.0.0.9") && !admits(&access, "8.8.8.8"));
         assert_eq!(scm(&record), Access::default());
         assert_eq!(site(&with(&json!({}))), Access::default());
-        let everybody =
-            json!([{ "ipAddress": "Any", "action": "Allow", "priority": 2_147_483_647_u32 }]);
-        assert!(admits(&site(&with(&json!({ "ipSecurityRestrictions": everybody }))), "8.8.8.8"));
+        // What a list ends in is shown, sent back with what is added, and not kept.
+        let (rules, otherwise) = RESTRICTIONS[0];
+        let shown = shown(&with(&json!({})), rules, otherwise);
+        assert_eq!(shown[0]["name"], "Allow all");
+        assert_eq!(kept(&shown), json!([]));
+        let ended = super::shown(&record, rules, otherwise);
+        assert_eq!((&ended[4]["name"], &ended[4]["action"]), (&json!("Deny all"), &json!("Deny")));
+        assert_eq!(kept(&ended), record.config[rules]);
     }
 
     #[test]

@@ -413,7 +413,7 @@ pub(super) fn read_config(
                 access::check(value).map_err(|why| {
                     ArmError::bad_request("BadRequest", why).at(&format!("siteConfig.{name}"))
                 })?;
-                record.config.insert(name.clone(), value.clone());
+                record.config.insert(name.clone(), access::kept(value));
             }
             "cors" if !value.is_null() => {
                 access::cors(value).map_err(|why| {
