@@ -379,8 +379,8 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
     match target {
         Some(Target::Site(site)) => front::serve(connection, &asked, site, request).await,
         Some(Target::Service(service))
-            if !connection.peer.tls
-                && !(names::is_local(host) && service.answers_plain_http_locally()) =>
+            if !(connection.peer.tls
+                || names::is_local(host) && service.answers_plain_http_locally()) =>
         {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
             pages::moved(&format!("https://{}{path}", asked.text()))

@@ -147,38 +147,38 @@ impl Content {
             return self.file("/index.html");
         }
         if let Some(base) = path.strip_suffix('/') {
-            return self.page(base, Form::Slash);
+            return self.either(base, Form::Slash);
         }
-        if self.files.contains_key(path) {
-            return if path.strip_suffix("/index.html").is_some() || path.ends_with(".html") {
-                let base = path.strip_suffix("/index.html").or_else(|| path.strip_suffix(".html"));
-                self.page(base.unwrap_or(path), Form::File)
-            } else {
-                self.file(path)
-            };
+        if !self.files.contains_key(path) {
+            return self.either(path, Form::Bare);
         }
-        self.page(path, Form::Bare)
+        if let Some(base) = path.strip_suffix("/index.html") {
+            return self.page(base, path, true, Form::File);
+        }
+        match path.strip_suffix(".html") {
+            Some(base) => self.page(base, path, false, Form::File),
+            None => self.file(path),
+        }
     }
 
     fn file(&self, path: &str) -> Option<Found<'_>> {
         self.files.get_key_value(path).map(|(path, file)| Found::File(path, file))
     }
 
-    /// The page `base`, which is a folder's or a file of its own, asked for in one of its forms.
-    fn page(&self, base: &str, form: Form) -> Option<Found<'_>> {
-        let folder = format!("{base}/index.html");
-        let (path, is_folder) = if self.files.contains_key(&folder) {
-            (folder, true)
-        } else {
-            (format!("{base}.html"), false)
-        };
-        let found = self.file(&path)?;
+    /// The page that `base` is the address of: a folder's, else a file of its own.
+    fn either(&self, base: &str, form: Form) -> Option<Found<'_>> {
+        self.page(base, &format!("{base}/index.html"), true, form)
+            .or_else(|| self.page(base, &format!("{base}.html"), false, form))
+    }
+
+    /// The page in the file `path`, if there is one, asked for in one of its forms.
+    fn page(&self, base: &str, path: &str, is_folder: bool, form: Form) -> Option<Found<'_>> {
+        let found = self.file(path)?;
         let wanted = match (self.config.slash, is_folder) {
             // The root's address is a slash and nothing else.
             _ if base.is_empty() && form != Form::File => return Some(found),
-            (Slash::Unset, true) => form,
             (Slash::Unset, false) if form == Form::Slash => Form::Bare,
-            (Slash::Unset, false) => form,
+            (Slash::Unset, _) => form,
             (Slash::Always, _) | (Slash::Auto, true) => Form::Slash,
             (Slash::Never, _) | (Slash::Auto, false) => Form::Bare,
         };
@@ -412,6 +412,10 @@ pub(super) mod tests {
         assert!(matches!(content.find("/"), Some(Found::File("/index.html", _))));
         assert!(matches!(content.find("/index.html"), Some(Found::File("/index.html", _))));
         assert!(matches!(content.find("/a/logo.png"), Some(Found::File(..))));
+        let (_dir, both) =
+            self::content(&[("about.html", b"file"), ("about/index.html", b"folder")]);
+        assert!(matches!(both.find("/about.html"), Some(Found::File("/about.html", _))));
+        assert!(matches!(both.find("/about"), Some(Found::File("/about/index.html", _))));
         for path in [
             "/staticwebapp.config.json",
             "/staticwebapp.config",

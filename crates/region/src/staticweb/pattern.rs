@@ -36,22 +36,21 @@ impl Pattern {
                 "the route '{text}' has its wildcard elsewhere than at its end: '*', '*.html' and '*.{{png,jpg}}' are what may end a route"
             )
         };
-        let extensions = match rest {
-            "" => Vec::new(),
-            _ => {
-                let named = rest.strip_prefix('.').ok_or_else(wrong)?;
-                let listed = named.strip_prefix('{').and_then(|n| n.strip_suffix('}'));
-                let all: Vec<String> = match listed {
-                    Some(list) => list.split(',').map(|one| one.trim().to_owned()).collect(),
-                    None => vec![named.to_owned()],
-                };
-                let plain =
-                    |one: &String| !one.is_empty() && !one.contains(['*', '/', '{', '}', ',', ' ']);
-                if !all.iter().all(plain) {
-                    return Err(wrong());
-                }
-                all
+        let extensions = if rest.is_empty() {
+            Vec::new()
+        } else {
+            let named = rest.strip_prefix('.').ok_or_else(wrong)?;
+            let listed = named.strip_prefix('{').and_then(|n| n.strip_suffix('}'));
+            let all: Vec<String> = match listed {
+                Some(list) => list.split(',').map(|one| one.trim().to_owned()).collect(),
+                None => vec![named.to_owned()],
+            };
+            let plain =
+                |one: &String| !one.is_empty() && !one.contains(['*', '/', '{', '}', ',', ' ']);
+            if !all.iter().all(plain) {
+                return Err(wrong());
             }
+            all
         };
         let prefix = if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() };
         Ok(Self(Shape::Wildcard { prefix, extensions }))
