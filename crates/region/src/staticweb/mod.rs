@@ -129,9 +129,17 @@ pub struct StaticWeb {
     gateway: Arc<Gateway>,
     /// What is shown now, or was a moment ago.
     loaded: Mutex<HashMap<Uuid, Arc<Content>>>,
-    /// The host names of each site that are in the table. Held while a site is published, so that the last
-    /// to look is the last to write.
-    published: Mutex<HashMap<ResourceId, BTreeSet<String>>>,
+    /// Held while a site is published, so that the last to look is the last to write.
+    published: Mutex<Published>,
+}
+
+/// What is in the front end's table.
+#[derive(Default)]
+struct Published {
+    /// The host names of each site.
+    hosts: HashMap<ResourceId, BTreeSet<String>>,
+    /// Sites that are being deleted: a deployment that ends meanwhile does not bring one back.
+    withdrawn: HashSet<ResourceId>,
 }
 
 impl std::fmt::Debug for StaticWeb {
@@ -210,9 +218,12 @@ impl StaticWeb {
     /// Has the front end answer for a site as it is stored, `without` one of its links.
     pub fn publish(&self, site: &ResourceId, without: Option<&ResourceId>) {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        if published.withdrawn.contains(site) {
+            return;
+        }
         let fronts =
             self.store.get(site).map(|site| self.fronts(&site, without)).unwrap_or_default();
-        let before = published.remove(site).unwrap_or_default();
+        let before = published.hosts.remove(site).unwrap_or_default();
         let now: BTreeSet<String> = fronts.iter().map(|front| front.host.to_string()).collect();
         let fronts: Vec<Arc<Front>> = fronts.into_iter().map(Arc::new).collect();
         self.gateway.update(|table| {
@@ -224,14 +235,21 @@ impl StaticWeb {
             }
         });
         if !now.is_empty() {
-            published.insert(site.clone(), now);
+            published.hosts.insert(site.clone(), now);
         }
     }
 
-    /// Takes a site off the front end.
+    /// Has the front end answer for a site that was written: it may have been deleted before.
+    pub fn provide(&self, site: &ResourceId) {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).withdrawn.remove(site);
+        self.publish(site, None);
+    }
+
+    /// Takes a site off the front end, for it is about to be deleted.
     pub fn withdraw(&self, site: &ResourceId) {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = published.remove(site).unwrap_or_default();
+        published.withdrawn.insert(site.clone());
+        let before = published.hosts.remove(site).unwrap_or_default();
         self.gateway.update(|table| {
             for host in &before {
                 table.remove(host);

@@ -190,6 +190,14 @@ async fn environments_have_addresses_of_their_own_and_end_apart() {
     assert_eq!(world.get(HOST, "/").await, (200, "production".into()));
     world.web.withdraw(&world.site);
     assert_eq!(world.get(HOST, "/").await.0, 404);
+    world.web.publish(&world.site, None);
+    assert_eq!(
+        world.get(HOST, "/").await.0,
+        404,
+        "a deployment that ends meanwhile changes nothing"
+    );
+    world.web.provide(&world.site);
+    assert_eq!(world.get(HOST, "/").await, (200, "production".into()));
 }
 
 #[tokio::test]

@@ -187,7 +187,7 @@ impl ResourceType for StaticSites {
                 context.identity.delete_identity(id).await.map_err(|e| ArmError::internal(&e))?;
             }
             if let Some(web) = web(context) {
-                web.publish(id, None);
+                web.provide(id);
             }
             Ok(())
         })

@@ -275,7 +275,9 @@ pub(super) async fn perform(
     let web = web(context).ok_or_else(|| ArmError::internal(&"no content is served here"))?;
     let environment = input["environment"].as_str().unwrap_or(PRODUCTION);
     // One deployment to an environment after another, and none while it ends.
-    let _turn = context.lock_name(&format!("{}/{environment}", id.key())).await;
+    let name = format!("{}/builds/{environment}", id.key());
+    let name = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string();
+    let _turn = context.lock_name(&name).await;
     if action == "deletebuild" {
         return end(context, web, id, environment).await.map(|()| Value::Null);
     }
