@@ -163,6 +163,12 @@ impl Front {
                 }
             }
             Outcome::Redirect(to, status) => self.redirect(content, &to, status, head, peer),
+            Outcome::Moved(to) => {
+                // The same page: what was asked of it goes along.
+                let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+                let to = format!("{to}{query}");
+                self.redirect(content, &to, StatusCode::MOVED_PERMANENTLY, head, peer)
+            }
             Outcome::Me => {
                 let body = json!({ "clientPrincipal": null });
                 let mut response = plain::json(StatusCode::OK, &body).map(full);
@@ -218,9 +224,6 @@ impl Front {
         head: &Parts,
         peer: Peer,
     ) -> Response<Body> {
-        let moved = status == StatusCode::MOVED_PERMANENTLY;
-        let query = head.uri.query().filter(|_| moved && !to.contains('?'));
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let location = if to.starts_with('/') {
             let said = |name: &HeaderName| head.headers.get(name)?.to_str().ok();
             let forwarded = said(&HeaderName::from_static("x-forwarded-host"))
@@ -231,9 +234,9 @@ impl Front {
                 .or_else(|| said(&header::HOST).map(str::to_owned))
                 .unwrap_or_else(|| self.host.to_string());
             let scheme = if peer.tls { "https" } else { "http" };
-            format!("{scheme}://{host}{}{query}", encoded(to))
+            format!("{scheme}://{host}{}", encoded(to))
         } else {
-            format!("{to}{query}")
+            to.to_owned()
         };
         let mut response = Response::new(empty());
         *response.status_mut() = status;
@@ -325,7 +328,9 @@ async fn send(
     }
     *response.status_mut() = status;
     let ranged = said(header::RANGE).filter(|_| {
-        status == StatusCode::OK && said(header::IF_RANGE).is_none_or(|tag| tag == file.etag)
+        head.method == Method::GET
+            && status == StatusCode::OK
+            && said(header::IF_RANGE).is_none_or(|tag| tag == file.etag)
     });
     let (first, length) = match ranged.map(|text| range(text, file.size)) {
         None | Some(Range::Whole) => (0, file.size),
@@ -557,6 +562,19 @@ mod tests {
         assert_eq!(head.get("location"), "https://www.example.org/new");
         let (head, _) = ask(&site, "GET", "/old", &[("x-forwarded-host", "evil.org")]).await;
         assert_eq!(head.get("location"), "https://calm.5.azurestaticapps.net/new");
+    }
+
+    #[tokio::test]
+    async fn a_page_at_another_address_keeps_what_was_asked_of_it() {
+        let (_dir, content) =
+            content(&[("contact.html", b"contact"), ("staticwebapp.config.json", b"{}")]);
+        let mut site = site();
+        site.front.content = Some(Arc::new(content));
+        let (head, _) = ask(&site, "GET", "/contact/?a=b", &[]).await;
+        assert_eq!(head.status, 301);
+        assert_eq!(head.get("location"), "https://calm.5.azurestaticapps.net/contact?a=b");
+        let (head, body) = ask(&site, "HEAD", "/contact", &[("range", "bytes=0-1")]).await;
+        assert_eq!((head.status, head.get("content-length"), body.len()), (200, "7", 0));
     }
 
     #[tokio::test]

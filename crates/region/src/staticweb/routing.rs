@@ -41,6 +41,8 @@ pub enum Outcome<'a> {
     File(&'a str, &'a File, StatusCode),
     /// The client is sent elsewhere: an address, or a path of the site.
     Redirect(String, StatusCode),
+    /// The same page is at this path of the site.
+    Moved(String),
     /// The back end answers.
     Api,
     /// `/.auth/me`.
@@ -129,7 +131,7 @@ impl<'a> Site<'a, '_> {
         }
         match self.content.find(path) {
             Some(Found::File(path, file)) => Outcome::File(path, file, status),
-            Some(Found::Moved(to)) => Outcome::Redirect(to, StatusCode::MOVED_PERMANENTLY),
+            Some(Found::Moved(to)) => Outcome::Moved(to),
             None => self.missing(),
         }
     }
@@ -234,6 +236,7 @@ mod tests {
         match decide(&content, linked, asked).outcome {
             Outcome::File(path, _, status) => format!("{} {path}", status.as_u16()),
             Outcome::Redirect(to, status) => format!("{} {to}", status.as_u16()),
+            Outcome::Moved(to) => format!("moved {to}"),
             Outcome::Status(status) => status.as_u16().to_string(),
             other => format!("{other:?}"),
         }

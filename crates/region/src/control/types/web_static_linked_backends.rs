@@ -10,7 +10,7 @@ use lazuli_azure::ResourceId;
 use serde_json::{Value, json};
 
 use super::{
-    Call, Placement, Query, Reply, ResourceType, Style, Write,
+    Call, Caller, Placement, Query, Reply, ResourceType, Style, Write,
     web::{VERSIONS, app, record_error},
     web_static_sites::web,
 };
@@ -18,6 +18,7 @@ use crate::{
     appservice::{access, records::slot_key},
     control::{
         Context,
+        authorization::{Permission, allowed},
         error::ArmError,
         schema::{self, Schema},
     },
@@ -88,6 +89,7 @@ impl ResourceType for LinkedBackends {
                 "A static site can have one linked backend.",
             ));
         }
+        may_configure(context, write.caller, write.id, &backend.id)?;
         let elsewhere = context.store.list(LINKED, &ResourceId::root()).into_iter().find(|other| {
             let to = other.text("/properties/backendResourceId").unwrap_or_default();
             to.eq_ignore_ascii_case(backend.id.as_str()) && other.id.parent() != write.id.parent()
@@ -161,7 +163,7 @@ impl ResourceType for LinkedBackends {
                 && cleans_auth(&call.query)
                 && let Some(link) = context.store.get(&call.id)
             {
-                clean_auth(context, &link).await?;
+                clean_auth(context, &link, call.caller).await?;
             }
             Ok(None)
         })
@@ -174,8 +176,37 @@ pub(super) fn cleans_auth(query: &Query) -> bool {
     query.get("isCleaningAuthConfig").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
+/// A link configures the back end's authentication: whoever makes or cleans one must be allowed to.
+fn may_configure(
+    context: &Context,
+    caller: &Caller,
+    link: &ResourceId,
+    backend: &ResourceId,
+) -> Result<(), ArmError> {
+    const NEEDED: &str = "Microsoft.Web/sites/config/write";
+    if allowed(&context.store, &caller.object_id, Permission::Action(NEEDED), backend) {
+        return Ok(());
+    }
+    Err(ArmError::new(
+        http::StatusCode::FORBIDDEN,
+        "LinkedAuthorizationFailed",
+        format!(
+            "The client with object id '{}' has permission to perform action '{LINKED}/write' on scope '{link}'; however, it does not have permission to perform action(s) '{NEEDED}' on the linked scope(s) '{backend}' (respectively) or the linked scope(s) are invalid.",
+            caller.object_id
+        ),
+    ))
+}
+
 /// Removes the authentication that the link set up.
-pub(super) async fn clean_auth(context: &Arc<Context>, link: &Resource) -> Result<(), ArmError> {
+pub(super) async fn clean_auth(
+    context: &Arc<Context>,
+    link: &Resource,
+    caller: &Caller,
+) -> Result<(), ArmError> {
+    let backend = link.text("/properties/backendResourceId").unwrap_or_default();
+    if let Ok(backend) = ResourceId::parse(backend) {
+        may_configure(context, caller, &link.id, &backend)?;
+    }
     let Some(site) = link.id.parent().and_then(|site| context.store.get(&site)) else {
         return Ok(());
     };
@@ -206,4 +237,48 @@ async fn change_auth(
         .map_err(|error| record_error(&error))?;
     app.changed(&key);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testing::World;
+
+    #[tokio::test]
+    async fn a_link_needs_rights_on_the_back_end_and_there_is_one_at_a_time() {
+        let world = World::new().await;
+        world.group().await;
+        let context = world.context();
+        let backend = world.id("/providers/Microsoft.Web/sites/api");
+        let mut batch = Batch::new();
+        batch.put(&backend, json!({ "location": "westeurope", "properties": {} }));
+        for (name, sku) in [("web", "Standard"), ("other", "Standard"), ("free", "Free")] {
+            let site = world.id(&format!("/providers/Microsoft.Web/staticSites/{name}"));
+            batch.put(&site, json!({ "sku": { "name": sku }, "properties": {} }));
+        }
+        let taken = world.id("/providers/Microsoft.Web/staticSites/other/linkedBackends/api");
+        context.store.commit(batch).await.expect("stored");
+        let link = |site: &str, object_id: &str, to: &ResourceId| {
+            let caller = Caller { object_id: object_id.to_owned(), app_id: String::new() };
+            let path = format!("/providers/Microsoft.Web/staticSites/{site}/linkedBackends/api");
+            let write = Write {
+                id: &world.id(&path),
+                existing: None,
+                method: super::super::Method::Put,
+                body: json!({ "properties": { "backendResourceId": to } }),
+                api_version: "2024-04-01",
+                caller: &caller,
+            };
+            LinkedBackends.desired(context, &write, &mut Batch::new()).map_err(|error| error.code)
+        };
+        let owner = context.identity.deployer().object_id.clone();
+        assert!(link("web", &owner, &backend).is_ok());
+        assert_eq!(link("web", "nobody", &backend), Err("LinkedAuthorizationFailed".into()));
+        assert_eq!(link("free", &owner, &backend), Err("BadRequest".into()));
+        assert_eq!(link("web", &owner, &taken), Err("BadRequest".into()), "not an App Service");
+        let mut batch = Batch::new();
+        batch.put(&taken, json!({ "properties": { "backendResourceId": backend } }));
+        context.store.commit(batch).await.expect("stored");
+        assert_eq!(link("web", &owner, &backend), Err("BadRequest".into()), "linked elsewhere");
+    }
 }

@@ -150,7 +150,7 @@ async fn linked_backend(
         &Method::DELETE => {
             let Some(existing) = existing else { return Ok(Reply::no_content()) };
             if web_static_linked_backends::cleans_auth(&call.query) {
-                web_static_linked_backends::clean_auth(context, &existing).await?;
+                web_static_linked_backends::clean_auth(context, &existing, call.caller).await?;
             }
             operation::remove(context, &linked).await?;
             Ok(Reply::new(StatusCode::OK, None))
