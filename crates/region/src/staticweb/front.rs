@@ -166,7 +166,7 @@ impl Front {
             Outcome::Moved(to) => {
                 // The same page: what was asked of it goes along.
                 let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-                let to = format!("{to}{query}");
+                let to = format!("{}{query}", escaped(&to));
                 self.redirect(content, &to, StatusCode::MOVED_PERMANENTLY, head, peer)
             }
             Outcome::Me => {
@@ -247,11 +247,19 @@ impl Front {
     }
 }
 
-/// A path as it stands in an address. What the configuration has written so already stays.
+/// What cannot stand in an address as it is.
+const NOT_PLAIN: &percent_encoding::AsciiSet =
+    &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
+
+/// An address of the configuration's, in which what is escaped already stays so.
 fn encoded(path: &str) -> String {
-    const KEEP: &percent_encoding::AsciiSet =
-        &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
-    percent_encoding::utf8_percent_encode(path, KEEP).to_string()
+    percent_encoding::utf8_percent_encode(path, NOT_PLAIN).to_string()
+}
+
+/// A decoded path as it stands in an address.
+fn escaped(path: &str) -> String {
+    const NOT_PATH: &percent_encoding::AsciiSet = &NOT_PLAIN.add(b'%').add(b'?').add(b'#');
+    percent_encoding::utf8_percent_encode(path, NOT_PATH).to_string()
 }
 
 fn no_store() -> HeaderValue {
@@ -566,13 +574,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_at_another_address_keeps_what_was_asked_of_it() {
-        let (_dir, content) =
-            content(&[("contact.html", b"contact"), ("staticwebapp.config.json", b"{}")]);
+        let (_dir, content) = content(&[("contact.html", b"contact"), ("50% off?.html", b"sale")]);
         let mut site = site();
         site.front.content = Some(Arc::new(content));
         let (head, _) = ask(&site, "GET", "/contact/?a=b", &[]).await;
         assert_eq!(head.status, 301);
         assert_eq!(head.get("location"), "https://calm.5.azurestaticapps.net/contact?a=b");
+        let (head, _) = ask(&site, "GET", "/50%25%20off%3f/", &[]).await;
+        assert_eq!(head.get("location"), "https://calm.5.azurestaticapps.net/50%25%20off%3F");
         let (head, body) = ask(&site, "HEAD", "/contact", &[("range", "bytes=0-1")]).await;
         assert_eq!((head.status, head.get("content-length"), body.len()), (200, "7", 0));
     }
