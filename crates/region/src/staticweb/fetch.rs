@@ -80,6 +80,10 @@ impl Fetcher {
                     why = error.to_string();
                     source = error.source();
                 }
+                // All that the client library says of a refused CONNECT.
+                if why.contains("tunnel") {
+                    why = "its host cannot be reached, or is a name of Azure's that this region does not have".into();
+                }
                 return Err(FetchError::Unreachable(why));
             }
         };

@@ -3,23 +3,22 @@
 //! What a deployment, a link or a change of plan alters is a new [`Front`] in a new table: a request sees
 //! one state and no mixture.
 
-use std::{io::SeekFrom, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, future::BoxFuture, stream};
+use futures_util::future::BoxFuture;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
     request::Parts,
 };
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use lazuli_gateway::{Body, Origin, Pass, Peer, Service, empty, full};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
-    content::{Content, File},
-    mime,
+    content::Content,
+    file::send,
     routing::{Asked, Decision, Outcome, decide},
 };
 use crate::http as plain;
@@ -29,8 +28,8 @@ use crate::http as plain;
 /// when there was no answer, as recorded in public issues (Azure/static-web-apps 801).
 const API_WITHIN: Duration = Duration::from_secs(45);
 const API_FAILURE: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "Backend call failure");
-/// How much of a file is read at once.
-const PIECE: usize = 64 << 10;
+/// How much of a body that is of no use here is read, so that the client hears the answer.
+const USELESS: usize = 32 << 20;
 
 /// What every answer that is not the back end's has unless the site says otherwise, as recorded from Azure's
 /// answers in public.
@@ -41,8 +40,6 @@ const PLATFORM: [(HeaderName, &str); 5] = [
     (header::X_XSS_PROTECTION, "1; mode=block"),
     (header::X_DNS_PREFETCH_CONTROL, "off"),
 ];
-/// What a file has besides.
-const FILE_CACHE: &str = "public, must-revalidate, max-age=30";
 
 /// One environment.
 #[derive(Debug)]
@@ -66,8 +63,8 @@ impl Service for Front {
         peer: Peer,
     ) -> BoxFuture<'static, Response<Body>> {
         Box::pin(async move {
-            // No body is of any use here; what comes of one is the connection's affair.
-            let (head, _) = request.into_parts();
+            let (head, body) = request.into_parts();
+            read_over(body).await;
             self.answer(&head, peer).await
         })
     }
@@ -91,6 +88,21 @@ impl Service for Front {
     fn answers_plain_http_locally(&self) -> bool {
         true
     }
+}
+
+/// Reads a body that nobody wants: closed in the middle of it, a client would not hear the answer.
+async fn read_over(mut body: Incoming) {
+    let mut left = USELESS;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // What is not there by then is not waited for.
+    let _ = tokio::time::timeout(API_WITHIN, reading).await;
 }
 
 /// A path, decoded; none where it is no text or could be read in two ways.
@@ -296,148 +308,12 @@ fn waiting(method: &Method) -> Response<Body> {
     response
 }
 
-/// A file, or what is asked of it.
-async fn send(
-    content: &Content,
-    name: &str,
-    file: &File,
-    status: StatusCode,
-    head: &Parts,
-) -> std::io::Result<Response<Body>> {
-    let said = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let modified = content.deployed.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    let mut response = Response::new(empty());
-    let headers = response.headers_mut();
-    let kind =
-        mime::extension(name).and_then(|extension| content.config.mime.get(&extension).cloned());
-    headers.insert(
-        header::CONTENT_TYPE,
-        kind.unwrap_or_else(|| HeaderValue::from_static(mime::of(name))),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(FILE_CACHE));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if let (Ok(etag), Ok(modified)) =
-        (HeaderValue::from_str(&file.etag), HeaderValue::from_str(&modified))
-    {
-        headers.insert(header::ETAG, etag);
-        headers.insert(header::LAST_MODIFIED, modified);
-    }
-    let same = match said(header::IF_NONE_MATCH) {
-        Some(tags) => tags
-            .split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == file.etag),
-        None => said(header::IF_MODIFIED_SINCE).is_some_and(|since| since == modified),
-    };
-    if status == StatusCode::OK && same {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().remove(header::CONTENT_TYPE);
-        return Ok(response);
-    }
-    *response.status_mut() = status;
-    let ranged = said(header::RANGE).filter(|_| {
-        head.method == Method::GET
-            && status == StatusCode::OK
-            && said(header::IF_RANGE).is_none_or(|tag| tag == file.etag)
-    });
-    let (first, length) = match ranged.map(|text| range(text, file.size)) {
-        None | Some(Range::Whole) => (0, file.size),
-        Some(Range::Part(first, length)) => {
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let shown = format!("bytes {first}-{}/{}", first + length - 1, file.size);
-            if let Ok(shown) = HeaderValue::from_str(&shown) {
-                response.headers_mut().insert(header::CONTENT_RANGE, shown);
-            }
-            (first, length)
-        }
-        Some(Range::Outside) => {
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            if let Ok(shown) = HeaderValue::from_str(&format!("bytes */{}", file.size)) {
-                response.headers_mut().insert(header::CONTENT_RANGE, shown);
-            }
-            return Ok(response);
-        }
-    };
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    if head.method != Method::HEAD {
-        *response.body_mut() = body(content, name, first, length).await?;
-    }
-    Ok(response)
-}
-
-/// `length` bytes of a file, read as they are taken.
-async fn body(content: &Content, name: &str, first: u64, length: u64) -> std::io::Result<Body> {
-    let mut file = tokio::fs::File::open(content.path(name)).await?;
-    if first > 0 {
-        file.seek(SeekFrom::Start(first)).await?;
-    }
-    if length <= PIECE as u64 {
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(PIECE));
-        file.take(length).read_to_end(&mut bytes).await?;
-        return Ok(full(bytes));
-    }
-    let pieces = stream::try_unfold((file, length), |(mut file, left)| async move {
-        if left == 0 {
-            return Ok::<_, std::io::Error>(None);
-        }
-        let mut piece = vec![0; PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
-        file.read_exact(&mut piece).await?;
-        let left = left - piece.len() as u64;
-        Ok(Some((Frame::data(Bytes::from(piece)), (file, left))))
-    });
-    Ok(StreamBody::new(pieces.map(|piece| piece.map_err(Into::into))).boxed_unsync())
-}
-
-/// What `Range` asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Range {
-    /// Nothing that is understood: the whole (RFC 9110, 14.2).
-    Whole,
-    /// First byte and length.
-    Part(u64, u64),
-    /// Nothing that there is.
-    Outside,
-}
-
-fn range(text: &str, size: u64) -> Range {
-    let number = |text: &str| {
-        Some(text)
-            .filter(|t| t.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|t| t.parse::<u64>().ok())
-    };
-    let Some((first, last)) =
-        text.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'))
-    else {
-        return Range::Whole;
-    };
-    match (first, last) {
-        ("", last) => match number(last) {
-            Some(0) => Range::Outside,
-            Some(_) if size == 0 => Range::Outside,
-            Some(last) => Range::Part(size - last.min(size), last.min(size)),
-            None => Range::Whole,
-        },
-        (first, last) => {
-            let last = if last.is_empty() { Some(u64::MAX) } else { number(last) };
-            match (number(first), last) {
-                (Some(first), Some(last)) if first <= last => {
-                    if first >= size {
-                        return Range::Outside;
-                    }
-                    Range::Part(first, last.min(size - 1) - first + 1)
-                }
-                _ => Range::Whole,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::staticweb::content::tests::content;
+    use crate::staticweb::{content::tests::content, file::CACHE};
 
     const CONFIG: &str = r#"{
         "routes": [
@@ -521,7 +397,7 @@ mod tests {
         assert_eq!(head.get("x-frame-options"), "DENY");
         assert_eq!(head.get("referrer-policy"), "no-referrer", "the site's own word wins");
         assert_eq!(head.get("x-content-type-options"), "nosniff");
-        assert_eq!(head.get("cache-control"), FILE_CACHE);
+        assert_eq!(head.get("cache-control"), CACHE);
         let tag = head.get("etag").to_owned();
         let (head, body) =
             ask(&site, "GET", "/", &[("if-none-match", &format!("\"x\", W/{tag}"))]).await;

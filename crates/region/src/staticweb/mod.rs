@@ -5,7 +5,7 @@
 //! content    an environment's files: unpacked, checked, found by path
 //! config     staticwebapp.config.json, and pattern: its routes
 //! routing    what a request comes to
-//! front      one environment, answering
+//! front      one environment, answering; file: what it sends of one
 //! fetch      packages, downloaded
 //! ```
 //!
@@ -16,6 +16,7 @@
 pub mod config;
 pub mod content;
 pub mod fetch;
+mod file;
 pub mod front;
 pub mod mime;
 pub mod pattern;
