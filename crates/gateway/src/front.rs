@@ -16,11 +16,12 @@ use http::{
 use hyper::body::Incoming;
 
 use crate::{
-    Pool, Site, SiteState, Target,
+    Access, Pass, Pool, Site, SiteState, Target,
     asked::Asked,
     headers,
     instance::InFlight,
     names, pages,
+    pass::Timed,
     request_body::Source,
     response_body::{InstanceBody, ResponseBody},
     serve::Connection,
@@ -79,15 +80,91 @@ pub(crate) async fn serve(
     site: Arc<Site>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    if !site.access.admits(connection.peer, request.headers()) {
+        return pages::ip_forbidden(connection.peer.addr.ip());
+    }
+    serve_from(connection, asked, site, request, None).await
+}
+
+/// Passes a request on to a site in a service's name, for a limited time.
+pub(crate) async fn pass(
+    connection: &Rc<Connection>,
+    pass: Pass,
+    mut request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let failed = || pages::plain(pass.failure.0, pass.failure.1);
+    let site = match connection.gateway.table().get(&pass.host) {
+        // Whoever passes it on is on neither side of the region: a site that only some networks may
+        // reach is closed to it.
+        Some(Target::Site(site)) if site.access == Access::default() => site.clone(),
+        _ => return failed(),
+    };
+    let Ok(asked) = HeaderValue::from_str(&pass.host).map_err(|_| "").and_then(Asked::read) else {
+        return failed();
+    };
+    for (name, value) in &pass.headers {
+        if value.is_empty() {
+            request.headers_mut().remove(name);
+        } else {
+            request.headers_mut().insert(name, value.clone());
+        }
+    }
+    // Only HTTP is passed on: a WebSocket's handshake reaches the site as the GET that it also is.
+    request.headers_mut().remove(header::UPGRADE);
+    let until = tokio::time::Instant::now() + pass.within;
+    let answering = serve_from(connection, &asked, site, request, Some(&pass.from));
+    match tokio::time::timeout_at(until, answering).await {
+        Ok(response) => response.map(|body| ResponseBody::Timed(Box::new(Timed::new(body, until)))),
+        Err(_) => failed(),
+    }
+}
+
+/// As [`serve`], for whoever may ask; `from` is the host name of the service that passes it on.
+async fn serve_from(
+    connection: &Rc<Connection>,
+    asked: &Asked,
+    site: Arc<Site>,
+    request: Request<Incoming>,
+    from: Option<&str>,
+) -> Response<ResponseBody> {
+    let Some(cors) = site.cors.clone() else {
+        return exchange(connection, asked, site, request, from).await;
+    };
+    if let Some(answer) = cors.preflight(&request) {
+        return answer;
+    }
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = exchange(connection, asked, site, request, from).await;
+    if let Some(origin) = origin {
+        cors.answer(&origin, response.headers_mut());
+    }
+    response
+}
+
+/// The exchange itself.
+async fn exchange(
+    connection: &Rc<Connection>,
+    asked: &Asked,
+    site: Arc<Site>,
+    request: Request<Incoming>,
+    from: Option<&str>,
+) -> Response<ResponseBody> {
     let (mut parts, incoming) = request.into_parts();
     let url = path_and_query(&parts.uri);
     // A browser cannot be made to trust the region for `.localhost`, which never leaves the machine:
     // there plain HTTP is served whatever the site demands under its real name.
-    if site.https_only && !connection.peer.tls && !names::is_local(&asked.host) {
+    if site.https_only && !connection.peer.tls && from.is_none() && !names::is_local(&asked.host) {
         return pages::moved(&format!("https://{}{}", asked.text(), url.as_str()));
     }
     if site.state == SiteState::Stopped {
         return pages::stopped();
+    }
+    if let Some(auth) = &site.auth {
+        if let Some(status) = auth.refusal(from, url.path()) {
+            return pages::unauthenticated(status, &asked.host);
+        }
+        // Who the user is says the platform alone, and here it knows nobody.
+        headers::strip_principal(&mut parts.headers);
     }
     let secure = connection.peer.tls;
     let Some(route) = choose(&site, &parts.headers, url.query(), &asked.host, secure, &[]) else {

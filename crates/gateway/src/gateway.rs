@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::{BoxFuture, join_all};
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio::{
     net::TcpStream,
@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Authority, Body, Instance, Table,
+    Authority, Body, Instance, Pass, Table,
     reactor::{self, Command},
     serve,
     tls::Tls,
@@ -35,6 +35,18 @@ pub trait Service: Send + Sync + 'static {
         request: Request<Incoming>,
         peer: Peer,
     ) -> BoxFuture<'static, Response<Body>>;
+
+    /// Where a request goes instead of to [`Service::call`]: to a site, by the site's own front end.
+    /// Asked for every request, on the gateway's own thread: it must not wait.
+    fn pass(&self, _head: &Parts, _peer: Peer) -> Option<Pass> {
+        None
+    }
+
+    /// Whether it answers plain HTTP below `.localhost` too, as sites do: a browser cannot be made to
+    /// trust the region there.
+    fn answers_plain_http_locally(&self) -> bool {
+        false
+    }
 }
 
 /// Who is asking.

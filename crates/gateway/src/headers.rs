@@ -67,6 +67,17 @@ const X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
 const X_WAWS_UNENCODED_URL: HeaderName = HeaderName::from_static("x-waws-unencoded-url");
 const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
 
+/// Takes out what App Service authentication says of a user.
+pub(crate) fn strip_principal(headers: &mut HeaderMap) {
+    while let Some(name) = headers
+        .keys()
+        .find(|name| name.as_str().replace('_', "-").starts_with("x-ms-client-principal"))
+    {
+        let name = name.clone();
+        headers.remove(name);
+    }
+}
+
 /// Whether the front end alone may say this. A client that does is not believed.
 fn is_ours(name: &str) -> bool {
     matches!(

@@ -9,16 +9,21 @@
 //! gateway     the public face: listeners, the table, draining
 //! reactor     the threads; accepting
 //! serve       one connection: what it speaks, TLS, HTTP, whom a request is for
-//! front       one request to a site: redirect, slot, instance, attempts
+//! front       one request to a site: who may ask, redirect, slot, instance, attempts
+//! access      where requests to a site may come from
+//! cors        what a site allows other origins
+//! pass        what a service passes on to a site
 //! upstream    connections to instances; when a request may be sent again
 //! tunnel      CONNECT and WebSockets once they are open
 //! ```
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod asked;
 mod authority;
 mod body;
+mod cors;
 mod front;
 mod gateway;
 mod headers;
@@ -26,6 +31,7 @@ mod instance;
 mod io;
 mod names;
 mod pages;
+mod pass;
 mod reactor;
 mod request_body;
 mod response_body;
@@ -36,9 +42,12 @@ mod tls;
 mod tunnel;
 mod upstream;
 
+pub use access::{Access, Network, Rule, Source};
 pub use authority::{Authority, AuthorityError, IssuedPem, Secret};
 pub use body::{Body, BoxError, empty, full};
+pub use cors::Cors;
 pub use gateway::{Dialer, Gateway, Limits, Options, Origin, Peer, Service};
 pub use instance::{Counters, Instance, LATENCY_BOUNDS_MS};
-pub use site::{Pool, RampUp, Site, SiteState, TlsVersion};
+pub use pass::Pass;
+pub use site::{Auth, Pool, RampUp, Site, SiteState, TlsVersion, Unauthenticated};
 pub use table::{Table, Target};

@@ -25,8 +25,6 @@ pub(crate) const AZURE_DOMAINS: [&str; 9] = [
 
 /// The domain under which every site is also reachable by a browser that knows no proxy.
 const LOCAL: &str = "localhost";
-/// Where such a browser finds Entra's pages.
-pub(crate) const SIGN_IN: &str = "login.localhost";
 
 /// Whether `host` (canonical) is one of Azure's.
 pub(crate) fn is_azure(host: &str) -> bool {
@@ -79,11 +77,19 @@ pub(crate) fn canonical(host: &str) -> Cow<'_, str> {
 }
 
 /// The name under which the table knows `host` (canonical): `notes-staging.localhost` is
-/// `notes-staging.azurewebsites.net`, `notes.scm.localhost` its SCM. `login.localhost` is where people
-/// sign in.
+/// `notes-staging.azurewebsites.net`, `notes.scm.localhost` its SCM. A static site's name ends in a
+/// number before the domain: `calm-hill-0a1b2c3d4.5.localhost`.
+/// `login.localhost` is where people sign in.
 pub(crate) fn table_name(host: &str) -> Cow<'_, str> {
     match host.strip_suffix(".localhost") {
         Some("login") => Cow::Borrowed("login.microsoftonline.com"),
+        Some(site)
+            if site.rsplit_once('.').is_some_and(|(_, last)| {
+                !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+            }) =>
+        {
+            Cow::Owned(format!("{site}.azurestaticapps.net"))
+        }
         Some(site) => Cow::Owned(format!("{site}.azurewebsites.net")),
         None => Cow::Borrowed(host),
     }
@@ -159,6 +165,12 @@ mod tests {
         assert_eq!(table_name("notes.scm.localhost"), "notes.scm.azurewebsites.net");
         assert_eq!(table_name("localhost"), "localhost");
         assert_eq!(table_name("login.localhost"), "login.microsoftonline.com");
+        assert_eq!(table_name("calm-hill-0a.5.localhost"), "calm-hill-0a.5.azurestaticapps.net");
+        assert_eq!(
+            table_name("calm-hill-0a-dev.westeurope.5.localhost"),
+            "calm-hill-0a-dev.westeurope.5.azurestaticapps.net"
+        );
+        assert_eq!(table_name("55.localhost"), "55.azurewebsites.net");
         assert_eq!(canonical("Notes.AzureWebsites.NET."), "notes.azurewebsites.net");
     }
 

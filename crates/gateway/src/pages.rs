@@ -2,7 +2,7 @@
 
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, LOCATION},
+    header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE},
 };
 use hyper::ext::ReasonPhrase;
 
@@ -39,6 +39,35 @@ pub(crate) fn stopped() -> Response<ResponseBody> {
         "The web app you have attempted to reach is currently stopped and does not accept any \
          requests. Please try to reload the page or visit it again soon.",
     )
+}
+
+/// The answer to a client that the site's access restrictions keep out
+/// (learn.microsoft.com/azure/app-service/overview-access-restrictions). Reason and `x-ms-forbidden-ip` are
+/// as recorded in public issues.
+pub(crate) fn ip_forbidden(client: std::net::IpAddr) -> Response<ResponseBody> {
+    let mut response = page(
+        StatusCode::FORBIDDEN,
+        "Error 403 - Forbidden",
+        "The web app you have attempted to reach has blocked your access.",
+    );
+    if let Ok(address) = HeaderValue::from_str(&client.to_string()) {
+        response.headers_mut().insert("x-ms-forbidden-ip", address);
+    }
+    if let Ok(reason) = ReasonPhrase::try_from(b"Ip Forbidden".as_slice()) {
+        response.extensions_mut().insert(reason);
+    }
+    response
+}
+
+/// The answer of App Service authentication to somebody it does not know.
+pub(crate) fn unauthenticated(status: StatusCode, host: &str) -> Response<ResponseBody> {
+    let mut response = plain(status, "You do not have permission to view this directory or page.");
+    if status == StatusCode::UNAUTHORIZED
+        && let Ok(challenge) = HeaderValue::from_str(&format!("Bearer realm=\"{host}\""))
+    {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// The answer for a name under `azurewebsites.net` that no site has.

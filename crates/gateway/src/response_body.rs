@@ -12,7 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::{Body, BoxError, instance::InFlight, upstream::Link};
+use crate::{Body, BoxError, instance::InFlight, pass::Timed, upstream::Link};
 
 /// What the gateway answers with.
 pub(crate) enum ResponseBody {
@@ -26,6 +26,8 @@ pub(crate) enum ResponseBody {
     },
     /// Of a host that is not the region's.
     Forwarded(Incoming),
+    /// Of an exchange that must be over by a certain time.
+    Timed(Box<Timed>),
 }
 
 impl ResponseBody {
@@ -50,6 +52,7 @@ impl http_body::Body for ResponseBody {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Service(body) => Pin::new(body).poll_frame(cx),
             Self::Instance(body) => body.poll(cx),
+            Self::Timed(body) => body.poll(cx),
             Self::Spawned { body, .. } | Self::Forwarded(body) => {
                 Pin::new(body).poll_frame(cx).map_err(Into::into)
             }
@@ -61,6 +64,7 @@ impl http_body::Body for ResponseBody {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Service(body) => body.is_end_stream(),
             Self::Instance(body) => body.incoming.is_end_stream(),
+            Self::Timed(body) => body.is_end_stream(),
             Self::Spawned { body, .. } | Self::Forwarded(body) => body.is_end_stream(),
         }
     }
@@ -72,6 +76,7 @@ impl http_body::Body for ResponseBody {
             }
             Self::Service(body) => body.size_hint(),
             Self::Instance(body) => body.incoming.size_hint(),
+            Self::Timed(body) => body.size_hint(),
             Self::Spawned { body, .. } | Self::Forwarded(body) => body.size_hint(),
         }
     }

@@ -378,13 +378,20 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
     let target = connection.gateway.table().get(&asked.name).cloned();
     match target {
         Some(Target::Site(site)) => front::serve(connection, &asked, site, request).await,
-        // The page where people sign in is for browsers, which do not trust the region's CA; it is on
-        // loopback alone.
-        Some(Target::Service(_)) if !connection.peer.tls && host != names::SIGN_IN => {
+        Some(Target::Service(service))
+            if !(connection.peer.tls
+                || names::is_local(host) && service.answers_plain_http_locally()) =>
+        {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
             pages::moved(&format!("https://{}{path}", asked.text()))
         }
         Some(Target::Service(service)) => {
+            let (head, body) = request.into_parts();
+            let pass = service.pass(&head, connection.peer);
+            let request = Request::from_parts(head, body);
+            if let Some(pass) = pass {
+                return front::pass(connection, pass, request).await;
+            }
             // On the region's runtime: the gateway's threads are for moving bytes. It goes on when the
             // client leaves, as an operation that has begun is not to be left half done.
             let answering = service.call(request, connection.peer);

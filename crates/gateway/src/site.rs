@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{Instance, instance::InFlight};
+use http::StatusCode;
+
+use crate::{Access, Cors, Instance, instance::InFlight};
 
 /// A site or slot as the front end serves it. Immutable: a changed site is a new one in a new table.
 #[derive(Clone, Debug)]
@@ -35,6 +37,12 @@ pub struct Site {
     pub client_idle: Duration,
     /// `state`.
     pub state: SiteState,
+    /// Where requests may come from.
+    pub access: Access,
+    /// App Service authentication, when it is on.
+    pub auth: Option<Arc<Auth>>,
+    /// `siteConfig.cors`, when origins are named.
+    pub cors: Option<Arc<Cors>>,
     /// `X-SITE-DEPLOYMENT-ID`: Azure's runtime name of the content, which travels with a swap.
     pub deployment_id: String,
     /// Where requests go that no ramp-up rule sends elsewhere.
@@ -63,9 +71,59 @@ impl Site {
             affinity: true,
             client_idle: Duration::from_secs(230),
             state: SiteState::Running,
+            access: Access::default(),
+            auth: None,
+            cors: None,
             pool: Arc::default(),
             ramp_up: Vec::new(),
             unserved: Arc::default(),
+        }
+    }
+}
+
+/// App Service authentication, as far as a region has it: the identity provider of a linked static site
+/// (<https://learn.microsoft.com/azure/static-web-apps/apis-app-service#manage-access-to-azure-app-service>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// The static site whose requests are let in, by its host name; without one nobody's are.
+    pub linked: Option<String>,
+    /// `globalValidation.unauthenticatedClientAction`.
+    pub otherwise: Unauthenticated,
+    /// `globalValidation.excludedPaths`: these are everybody's.
+    pub excluded: Vec<String>,
+}
+
+/// What becomes of a request of somebody unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// `AllowAnonymous`: it is served.
+    Allow,
+    /// `Return401`, and what `RedirectToLoginPage` comes to where nobody can sign in.
+    Refuse401,
+    /// `Return403`.
+    Refuse403,
+    /// `Return404`.
+    Refuse404,
+}
+
+impl Auth {
+    /// What to answer to a request for `path` that `from` passed on, if it is not to be served.
+    pub(crate) fn refusal(&self, from: Option<&str>, path: &str) -> Option<StatusCode> {
+        if from.is_some() && self.linked.as_deref() == from {
+            return None;
+        }
+        let excluded = self.excluded.iter().any(|one| match one.strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix),
+            None => {
+                path == one || path.strip_prefix(one.as_str()).is_some_and(|p| p.starts_with('/'))
+            }
+        });
+        match self.otherwise {
+            _ if excluded => None,
+            Unauthenticated::Allow => None,
+            Unauthenticated::Refuse401 => Some(StatusCode::UNAUTHORIZED),
+            Unauthenticated::Refuse403 => Some(StatusCode::FORBIDDEN),
+            Unauthenticated::Refuse404 => Some(StatusCode::NOT_FOUND),
         }
     }
 }

@@ -36,6 +36,8 @@ use crate::quiet::{self, Quiet};
 use crate::redis::{self, Redis};
 use crate::reseal;
 use crate::seal::{Sealer, write_private};
+use crate::staticweb::StaticWeb;
+use crate::staticweb::fetch::Fetcher;
 use crate::storage::Storage;
 use crate::store::Store;
 use crate::tenancy::Tenancy;
@@ -168,6 +170,15 @@ impl Assembled {
             &vaults,
             pythons.clone(),
         );
+        let static_web = StaticWeb::open(
+            directory.static_web(),
+            store.clone(),
+            gateway.clone(),
+            Fetcher::new(
+                serve_core(&gateway)?,
+                std::fs::read_to_string(directory.ca_bundle()).ok(),
+            ),
+        )?;
         let context = Context::new(Parts {
             store: store.clone(),
             tenancy: tenancy.clone(),
@@ -183,6 +194,7 @@ impl Assembled {
         .with(postgres.clone())
         .with(redis.clone())
         .with(storage)
+        .with(static_web)
         .logging(Activity::open(directory.logs().join("activity.jsonl"))?)
         .with(authority.clone());
         let control = Control::new(Arc::new(context));
@@ -314,6 +326,15 @@ async fn serve_inside(
     let metadata = tokio::net::TcpListener::bind((imds::ADDRESS, imds::PORT)).await?;
     tokio::spawn(imds::serve(identity.clone(), metadata));
     Ok(())
+}
+
+/// A way for core itself to ask as a program on the machine would; the address, as a proxy's. Nobody else
+/// is in this network's loopback: every sandbox has its own.
+fn serve_core(gateway: &Arc<Gateway>) -> io::Result<String> {
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    gateway.serve_machine(listener)?;
+    Ok(format!("http://{address}"))
 }
 
 /// Whatever the region itself asks of the world: looks now and then for secrets that expire, and tells

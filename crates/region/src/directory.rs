@@ -28,9 +28,15 @@ impl Directory {
     pub fn create(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
         fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))?;
-        for dir in
-            [self.apps(), self.logs(), self.postgres(), self.redis(), self.run(), self.storage()]
-        {
+        for dir in [
+            self.apps(),
+            self.logs(),
+            self.postgres(),
+            self.redis(),
+            self.run(),
+            self.storage(),
+            self.static_web(),
+        ] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         Ok(())
@@ -94,6 +100,11 @@ impl Directory {
     /// The content of blobs.
     pub fn storage(&self) -> PathBuf {
         self.root.join("storage")
+    }
+
+    /// Static sites' content.
+    pub fn static_web(&self) -> PathBuf {
+        self.root.join("static")
     }
 
     /// Redis' data directories.

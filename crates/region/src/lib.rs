@@ -15,6 +15,7 @@ pub mod redis;
 pub mod reseal;
 pub mod seal;
 mod service;
+pub mod staticweb;
 pub mod storage;
 pub mod store;
 pub mod tenancy;

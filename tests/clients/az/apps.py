@@ -26,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
             until = time.process_time() + 2
             while time.process_time() < until:
                 pass
-        elif self.path == "/headers":
+        elif self.path in ("/headers", "/api/headers"):
             said = dict(self.headers)
         elif self.path.startswith("/say/"):
             print("said", self.path[5:], flush=True)
@@ -39,6 +39,13 @@ class Handler(BaseHTTPRequestHandler):
                     said = json.load(answer)
             except urllib.error.HTTPError as error:
                 status, said = error.code, {"error": error.read().decode()}
+        self.answer(status, said)
+
+    def do_POST(self):
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.answer(200, {"path": self.path, "sent": sent.decode()})
+
+    def answer(self, status, said):
         body = json.dumps(said).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

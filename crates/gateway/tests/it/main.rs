@@ -2,6 +2,7 @@
 
 #![expect(clippy::format_collect, clippy::format_push_string, reason = "requests are short")]
 
+mod access;
 mod drain;
 mod framing;
 mod proxy;

@@ -184,6 +184,10 @@ impl Layout {
         }
         let temporary = self.unpacking().join(uuid::Uuid::new_v4().to_string());
         let unpacked = unpack_into(package, &temporary, limits).and_then(|()| {
+            // Where the virtual environment is mounted: the content itself is mounted read-only.
+            make_dir(&temporary.join("antenv"))
+                .and_then(|()| sync_dir(&temporary))
+                .map_err(|source| PackageError::Io { path: temporary.clone(), source })?;
             match fs::rename(&temporary, &place) {
                 // Somebody else unpacked the same package meanwhile: the same content.
                 Err(_) if place.is_dir() => Ok(()),
@@ -206,7 +210,9 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn unpack_into(package: &Path, to: &Path, limits: &Limits) -> Result<(), PackageError> {
+/// Unpacks a package into a directory of its own, flushed. What is there after a failure is the caller's to
+/// remove.
+pub(crate) fn unpack_into(package: &Path, to: &Path, limits: &Limits) -> Result<(), PackageError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| PackageError::Io { path, source }
@@ -268,8 +274,6 @@ fn unpack_into(package: &Path, to: &Path, limits: &Limits) -> Result<(), Package
         left = rest;
         out.sync_all().map_err(at(&path))?;
     }
-    // Where the virtual environment is mounted: the content itself is mounted read-only.
-    make_dir(&to.join("antenv")).map_err(at(to))?;
     sync_tree(to).map_err(at(to))
 }
 

@@ -6,6 +6,7 @@
 //! builds, routes and authorises is behind traits ([`Parts`]), so that all of this is tested without
 //! any of it. Any part may be killed at any instant: [`AppService::recover`] is how it always starts.
 
+pub mod access;
 pub mod adapters;
 pub mod build;
 pub mod commands;

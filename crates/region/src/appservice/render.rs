@@ -3,7 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::site::{SlotKey, SlotName, SlotRecord};
+use super::{
+    access,
+    site::{SlotKey, SlotName, SlotRecord},
+};
 
 /// Writable top-level properties and what they are unless set.
 pub const PROPERTIES: &[(&str, Default)] = &[
@@ -123,14 +126,11 @@ pub fn config(record: &SlotRecord) -> Map<String, Value> {
         json!([{ "virtualPath": "/", "physicalPath": "site\\wwwroot", "preloadEnabled": record.config_flag("alwaysOn") }]),
     );
     config.insert("experiments".into(), json!({ "rampUpRules": [] }));
-    let everyone = json!([{
-        "ipAddress": "Any", "action": "Allow", "priority": 2_147_483_647_u32, "name": "Allow all",
-        "description": "Allow all access",
-    }]);
-    config.insert("ipSecurityRestrictions".into(), everyone.clone());
-    config.insert("scmIpSecurityRestrictions".into(), everyone);
     config.insert("azureStorageAccounts".into(), json!({}));
     config.extend(record.config.clone());
+    for (rules, otherwise) in access::RESTRICTIONS {
+        config.insert(rules.into(), access::shown(record, rules, otherwise));
+    }
     config
 }
 

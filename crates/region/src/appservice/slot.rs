@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    AppService,
+    AppService, access,
     instance::Failure,
     logs::SlotLog,
     records::PLAN_KIND,
@@ -597,6 +597,9 @@ fn route(key: &SlotKey, record: &SlotRecord, pools: &BTreeMap<&SlotName, Arc<Poo
     site.websockets = record.config_flag("webSocketsEnabled");
     site.affinity =
         record.properties.get("clientAffinityEnabled").and_then(Value::as_bool).unwrap_or(true);
+    site.access = access::site(record);
+    site.auth = access::auth(record);
+    site.cors = record.config.get("cors").and_then(|cors| access::cors(cors).ok().flatten());
     site.state = if record.running { SiteState::Running } else { SiteState::Stopped };
     if let Some(deployment) = &record.deployment {
         site.deployment_id.clone_from(&deployment.id);

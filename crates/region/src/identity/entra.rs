@@ -49,6 +49,11 @@ impl Service for Entra {
     ) -> BoxFuture<'static, Response<Body>> {
         http::call(self, request, peer)
     }
+
+    /// The page where people sign in is for browsers, which do not trust the region's CA.
+    fn answers_plain_http_locally(&self) -> bool {
+        true
+    }
 }
 
 impl Whole for Entra {

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod error;
 pub mod lease;
 pub mod rest;
+pub mod sas;
 pub mod xml;
 
 use std::{

@@ -18,7 +18,13 @@ use uuid::Uuid;
 
 pub(crate) use containers::valid_container;
 
-use super::{Storage, auth::Signed, error::Refusal, xml};
+use super::{
+    Storage,
+    auth::Signed,
+    error::Refusal,
+    sas::{Sas, Wanted},
+    xml,
+};
 use crate::{
     control::authorization::{Permission, allowed},
     http as plain,
@@ -298,7 +304,14 @@ impl Storage {
         if ask.blob.is_empty() {
             return self.on_container(&ask).await;
         }
-        self.on_blob(&ask).await
+        let mut answer = self.on_blob(&ask).await?;
+        if let Some(sas) = Sas::of(&query).filter(|_| ask.header("authorization").is_none()) {
+            for (name, value) in sas.headers() {
+                answer.headers.retain(|(there, _)| *there != name);
+                answer.headers.push((name, value.to_owned()));
+            }
+        }
+        Ok(answer)
     }
 
     /// Whether the network, then the caller, may do this.
@@ -316,13 +329,10 @@ impl Storage {
             ));
         }
         let Some(authorization) = ask.header("authorization") else {
-            if ask.param("sig").is_some() {
-                return Err(Refusal {
-                    detail: Some("This region takes shared keys and Entra tokens, and no shared access signatures.".to_owned()),
-                    ..Refusal::new(StatusCode::FORBIDDEN, "AuthenticationFailed", "Server failed to authenticate the request.")
-                });
-            }
-            return self.admit_anybody(ask, needs);
+            return match Sas::of(ask.query) {
+                Some(sas) => self.admit_signature(ask, &sas, needs, peer),
+                None => self.admit_anybody(ask, needs),
+            };
         };
         if let Some(signature) = authorization.strip_prefix("SharedKey ") {
             if properties["allowSharedKeyAccess"] == false {
@@ -379,6 +389,36 @@ impl Storage {
             "AuthorizationPermissionMismatch",
             "This request is not authorized to perform this operation using this permission.",
         ))
+    }
+
+    /// What a shared access signature lets its bearer do.
+    fn admit_signature(
+        &self,
+        ask: &Ask<'_>,
+        sas: &Sas<'_>,
+        needs: Needs,
+        peer: Peer,
+    ) -> Result<(), Refusal> {
+        let account = &ask.account;
+        if account.properties()["allowSharedKeyAccess"] == false {
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "KeyBasedAuthenticationNotPermitted",
+                "Key based authentication is not permitted on this storage account.",
+            ));
+        }
+        let keys = self
+            .keys(&account.id)
+            .ok_or_else(|| Refusal::internal(&format!("the keys of {} are lost", account.id)))?;
+        let reads = matches!(needs, Needs::Data(name) if name.ends_with("/read"));
+        let wanted = match (reads, ask.blob.is_empty()) {
+            (true, false) => Wanted::Read,
+            (true, true) => Wanted::List,
+            (false, _) => Wanted::Other,
+        };
+        let name = account.id.name().to_ascii_lowercase();
+        let resource = (name.as_str(), ask.container, ask.blob);
+        sas.admit(resource, wanted, &[&keys.values[0], &keys.values[1]], peer)
     }
 
     /// What a container's `publicAccess` lets anybody read.

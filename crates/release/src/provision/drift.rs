@@ -65,7 +65,9 @@ async fn look(client: &Client, planned: &Planned) -> Result<Option<String>, Erro
             actual["properties"]["siteConfig"] = config.await?["properties"].take();
             first_difference("", body, &actual)
         }
-        Action::Vault(body) | Action::Server(body) => first_difference("", body, &actual),
+        Action::Merge(body) | Action::Vault(body) | Action::Server(body) => {
+            first_difference("", body, &actual)
+        }
         Action::Parameter(wanted) => {
             let current = actual.pointer("/properties/value").and_then(Value::as_str);
             let same = current.is_some_and(|current| current.eq_ignore_ascii_case(wanted));

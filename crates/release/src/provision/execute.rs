@@ -231,6 +231,7 @@ impl Run<'_> {
     async fn act(&self, planned: &Planned) -> Step {
         match &planned.action {
             Action::Put { body, initial } => self.put(planned, body, initial).await,
+            Action::Merge(body) => self.merge(planned, body).await,
             Action::Site(body) => self.site(planned, body).await,
             Action::Vault(body) => self.vault(planned, body).await,
             Action::Server(body) => self.server(planned, body).await,
@@ -297,6 +298,19 @@ impl Run<'_> {
                 self.write(planned, &body, true).await
             }
         }
+    }
+
+    async fn merge(&self, planned: &Planned, body: &Value) -> Step {
+        let Some(actual) = self.find(planned).await? else {
+            return self.write(planned, body, false).await;
+        };
+        let Some(path) = first_difference("", body, &actual) else {
+            return Ok(Ended::Unchanged);
+        };
+        tracing::info!(id = %planned.id, path, "differs");
+        let mut merged = json!({ "properties": actual["properties"] });
+        put_into(&mut merged, body);
+        self.write(planned, &merged, true).await
     }
 
     async fn site(&self, planned: &Planned, body: &Value) -> Step {
@@ -556,4 +570,16 @@ fn not_offered(error: &Error) -> bool {
 
 fn incomplete(planned: &Planned, what: &'static str) -> Failure {
     Failure::Other(ProvisionError::Incomplete { title: planned.title.clone(), what })
+}
+
+/// Writes every value of `body` over what `whole` has in its place.
+fn put_into(whole: &mut Value, body: &Value) {
+    match (whole, body) {
+        (Value::Object(whole), Value::Object(body)) => {
+            for (name, value) in body {
+                put_into(whole.entry(name.as_str()).or_insert(Value::Null), value);
+            }
+        }
+        (whole, body) => *whole = body.clone(),
+    }
 }

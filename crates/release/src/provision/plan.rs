@@ -59,6 +59,8 @@ pub enum Action {
         /// number of instances, which auto-scale changes.
         initial: &'static [&'static str],
     },
+    /// PUT of what is there with this in it, unless it has it all: a document that others write to as well.
+    Merge(Value),
     /// PUT of a site or slot: what is there is read from its `config/web` too.
     Site(Value),
     /// PUT of a vault; one that was deleted and can be recovered is.
@@ -603,7 +605,17 @@ impl Planner<'_> {
             "region": self.blueprint.location,
         }});
         let title = format!("Back end of {}", web.name);
-        let at = self.add(link, api::STATIC_SITES, title, put(body), &[&id, &backend]);
+        let at = self.add(link.clone(), api::STATIC_SITES, title, put(body), &[&id, &backend]);
+        self.optional(at);
+        // The link makes the back end refuse whoever does not come through the Static Web App: smoke tests and
+        // WebSockets do not. The app authenticates its users itself.
+        let auth = backend.child("config", "authsettingsV2")?;
+        let body = json!({"properties": {"globalValidation": {
+            "requireAuthentication": false,
+            "unauthenticatedClientAction": "AllowAnonymous",
+        }}});
+        let title = format!("Who may ask {}", self.blueprint.backend().name);
+        let at = self.add(auth, api::WEB, title, Action::Merge(body), &[&link]);
         self.optional(at);
         Ok(())
     }

@@ -54,7 +54,10 @@ fn text(plan: &Plan) -> String {
                 }
                 body.clone()
             }
-            Action::Site(body) | Action::Vault(body) | Action::Server(body) => body.clone(),
+            Action::Merge(body)
+            | Action::Site(body)
+            | Action::Vault(body)
+            | Action::Server(body) => body.clone(),
             other => {
                 let _ = writeln!(text, "    {other:?}");
                 continue;

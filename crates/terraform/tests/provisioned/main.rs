@@ -235,6 +235,7 @@ const SAME: &[(&str, &str, &[(&str, &str)])] = &[
         ],
     ),
     ("azapi_resource", "linkedBackends", &[]),
+    ("azapi_update_resource", "config", &[]),
 ];
 
 const SITE: &[(&str, &str)] = &[
@@ -261,7 +262,6 @@ const TERRAFORMS: &[&str] = &[
     "azurerm_subnet_network_security_group_association", // a property of the subnet
     "azurerm_role_assignment", // compared in `access`
     "azurerm_key_vault_secret", // the same
-    "azapi_update_resource", // undoes a side effect of the link
     "azurerm_static_web_app_custom_domain", // needs DNS records, which are nobody's here
     "azurerm_app_service_custom_hostname_binding", // the same
     "azurerm_app_service_managed_certificate", // the same
@@ -361,6 +361,7 @@ fn compare(manifest: &Manifest, environment: Environment) -> usize {
                 bodies.insert((kind.to_owned(), parts[8].to_owned()), body.clone());
             }
             Action::Put { body, .. }
+            | Action::Merge(body)
             | Action::Site(body)
             | Action::Vault(body)
             | Action::Server(body) => keep(body.clone()),

@@ -18,7 +18,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use lazuli_gateway::{Body, BoxError, Peer, Service, empty, full};
 use serde_json::{Value, json};
 
-use super::{AppService, Denied, site::SlotKey};
+use super::{AppService, Denied, access, site::SlotKey};
 
 /// The SCM of one slot.
 pub struct Scm {
@@ -30,9 +30,14 @@ impl Service for Scm {
     fn call(
         self: Arc<Self>,
         request: Request<hyper::body::Incoming>,
-        _peer: Peer,
+        peer: Peer,
     ) -> BoxFuture<'static, Response<Body>> {
-        Box::pin(async move { self.answer(request).await })
+        Box::pin(async move {
+            match self.forbidden(&request, peer) {
+                Some(refusal) => refusal,
+                None => self.answer(request).await,
+            }
+        })
     }
 }
 
@@ -80,6 +85,21 @@ impl<B> Call<B> {
 }
 
 impl Scm {
+    /// The refusal of a client that the site's access restrictions keep out of its SCM.
+    fn forbidden<B>(&self, request: &Request<B>, peer: Peer) -> Option<Response<Body>> {
+        let record = self.app.upgrade()?.records.slot(&self.slot)?;
+        if access::scm(&record).admits(peer, request.headers()) {
+            return None;
+        }
+        let refusal =
+            json!({ "Message": "Error 403 - Forbidden: the web app has blocked your access." });
+        let mut response = json_with(StatusCode::FORBIDDEN, &refusal);
+        if let Ok(address) = HeaderValue::from_str(&peer.addr.ip().to_string()) {
+            response.headers_mut().insert("x-ms-forbidden-ip", address);
+        }
+        Some(response)
+    }
+
     /// Answers one request.
     pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where

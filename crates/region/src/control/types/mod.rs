@@ -103,6 +103,7 @@ mod web_actions;
 mod web_certificates;
 mod web_serverfarms;
 mod web_sites;
+mod web_static_linked_backends;
 mod web_static_sites;
 
 /// Every type and route of the region. One line each.
@@ -166,7 +167,7 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(cognitive_services_accounts::Deployments);
     web::register(types);
     types.add(web_static_sites::StaticSites);
-    types.add(web_static_sites::LinkedBackends);
+    types.add(web_static_linked_backends::LinkedBackends);
     types.add(web_certificates::Certificates);
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     appservice::{
-        AppService,
+        AppService, access,
         references::Resolution,
         render, settings,
         site::{ConnectionString, SiteRecord, SlotKey, SlotName, SlotRecord, StickyNames},
@@ -267,10 +267,13 @@ impl Asked<'_> {
             [name @ ("logs" | "authsettingsv2")] if get => Ok(Reply::ok(self.document(name, self.kept(name)))),
             [name @ ("logs" | "metadata" | "authsettings" | "authsettingsv2" | "pushsettings")] if put => {
                 let document = Value::Object(self.properties()?.clone());
-                if name.starts_with("authsettings") && enables_auth(&document) {
+                if *name == "authsettings" && document["enabled"] == json!(true) {
                     return Err(ArmError::not_implemented(
-                        "App Service authentication is not available in this region: leave it disabled.",
+                        "App Service authentication of the first version is not available in this region: leave it disabled.",
                     ));
+                }
+                if *name == access::AUTH {
+                    access::check_auth(&document).map_err(ArmError::not_implemented)?;
                 }
                 self.update(|record| {
                     record.documents.insert((*name).to_owned(), document.clone());
@@ -746,8 +749,4 @@ impl Asked<'_> {
             })
             .collect()
     }
-}
-
-fn enables_auth(document: &Value) -> bool {
-    document["enabled"] == json!(true) || document["platform"]["enabled"] == json!(true)
 }

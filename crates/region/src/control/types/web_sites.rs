@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     appservice::{
-        AppService,
+        AppService, access,
         records::{PLAN_KIND, SITE_KIND, SLOT_KIND, slot_key},
         render::{self, Default},
         site::{
@@ -134,12 +134,10 @@ const NOT_ACTED_UPON: &[&str] = &[
     "clientCertMode",
     "clientCertExclusionPaths",
     "virtualNetworkSubnetId",
-    "publicNetworkAccess",
     "vnetRouteAllEnabled",
     "siteConfig.alwaysOn",
-    "siteConfig.cors",
     "siteConfig.ftpsState",
-    "siteConfig.ipSecurityRestrictions",
+    "siteConfig.ipSecurityRestrictions of service tags and subnets (nobody comes from one)",
     "siteConfig.loadBalancing",
     "siteConfig.managedPipelineMode",
     "siteConfig.remoteDebuggingEnabled",
@@ -410,6 +408,18 @@ pub(super) fn read_config(
                     "siteConfig.healthCheckPath",
                     "The health check path must begin with '/'.",
                 ));
+            }
+            "ipSecurityRestrictions" | "scmIpSecurityRestrictions" => {
+                access::check(value).map_err(|why| {
+                    ArmError::bad_request("BadRequest", why).at(&format!("siteConfig.{name}"))
+                })?;
+                record.config.insert(name.clone(), access::kept(value));
+            }
+            "cors" if !value.is_null() => {
+                access::cors(value).map_err(|why| {
+                    ArmError::bad_request("BadRequest", why).at("siteConfig.cors")
+                })?;
+                record.config.insert(name.clone(), value.clone());
             }
             // Read-only, or of no meaning here.
             "machineKey"

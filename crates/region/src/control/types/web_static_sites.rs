@@ -1,18 +1,19 @@
-//! `Microsoft.Web/staticSites`, their linked back ends, their settings
-//! (<https://learn.microsoft.com/rest/api/appservice/static-sites>). The control plane: what a static
-//! site says of itself. No content is served here.
+//! `Microsoft.Web/staticSites` and their settings
+//! (<https://learn.microsoft.com/rest/api/appservice/static-sites>). What is deployed to one and served is
+//! [`crate::staticweb`]'s.
 
-use std::sync::Arc;
+mod builds;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use http::Method;
-use jiff::Timestamp;
 use lazuli_azure::ResourceId;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Call, Placement, Reply, ResourceType, Style, Write,
+    Call, Reply, ResourceType, Style, Write,
     web::{VERSIONS, text_of},
 };
 use crate::{
@@ -20,19 +21,15 @@ use crate::{
     control::{
         Context,
         error::ArmError,
-        operation, router,
         schema::{self, Schema},
     },
+    staticweb::{LINKED, PRODUCTION, SITE as KIND, StaticWeb},
     store::{Batch, Expect, Resource},
 };
 
 /// Static sites.
 pub(super) struct StaticSites;
-/// Their linked back ends.
-pub(super) struct LinkedBackends;
 
-const KIND: &str = "Microsoft.Web/staticSites";
-const LINKED: &str = "Microsoft.Web/staticSites/linkedBackends";
 /// Sealed private state, by site: the deployment token, the settings.
 const PRIVATE: &str = "web.staticSites";
 /// Where Azure offers them
@@ -59,7 +56,11 @@ const SCHEMA: Schema = Schema(&[
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Private {
     api_key: String,
+    /// Production's.
     settings: serde_json::Map<String, Value>,
+    /// The other environments', by name.
+    #[serde(default)]
+    environments: BTreeMap<String, serde_json::Map<String, Value>>,
 }
 
 impl Private {
@@ -70,6 +71,15 @@ impl Private {
             .and_then(|sealed| context.sealer.open_sealed(id.key(), &sealed).ok())
             .and_then(|open| serde_json::from_slice(&open).ok())
             .unwrap_or_default()
+    }
+
+    /// The settings of an environment.
+    fn of(&mut self, environment: &str) -> &mut serde_json::Map<String, Value> {
+        if environment == PRODUCTION {
+            &mut self.settings
+        } else {
+            self.environments.entry(environment.to_owned()).or_default()
+        }
     }
 
     fn put(&self, context: &Context, id: &ResourceId, batch: &mut Batch) {
@@ -112,8 +122,9 @@ impl ResourceType for StaticSites {
 
     fn not_acted_upon(&self) -> &'static [&'static str] {
         &[
-            "(all): no content is served, no environment is built",
-            "identity",
+            "identity (it exists and can be given roles; nothing of a site uses it)",
+            "app settings (for managed functions and custom sign-in, of which a region has none)",
+            "allowConfigFileUpdates",
             "repositoryUrl, branch, repositoryToken, buildProperties",
         ]
     }
@@ -144,6 +155,7 @@ impl ResourceType for StaticSites {
         if let Some(properties) = body["properties"].as_object_mut() {
             properties.shift_remove("repositoryToken");
         }
+        read_identity(&mut body)?;
         if write.creates() {
             body["properties"]["defaultHostname"] = json!(host_name());
             Private { api_key: api_key()?, ..Private::default() }.put(context, write.id, batch);
@@ -160,6 +172,29 @@ impl ResourceType for StaticSites {
 
     fn write_style(&self, _: &Write<'_>) -> Style {
         Style::SyncOk
+    }
+
+    fn provision<'a>(
+        &'a self,
+        context: &'a Arc<Context>,
+        id: &'a ResourceId,
+    ) -> BoxFuture<'a, Result<(), ArmError>> {
+        Box::pin(async move {
+            let Some(site) = context.store.get(id) else { return Ok(()) };
+            if site.body["identity"]["type"].as_str() == Some("SystemAssigned") {
+                context.identity.create_identity(id).await.map_err(|e| ArmError::internal(&e))?;
+            } else {
+                context.identity.delete_identity(id).await.map_err(|e| ArmError::internal(&e))?;
+            }
+            if let Some(web) = web(context) {
+                web.provide(id);
+            }
+            Ok(())
+        })
+    }
+
+    fn provision_at_start(&self) -> bool {
+        true
     }
 
     fn view(&self, context: &Context, resource: &Resource) -> Value {
@@ -188,17 +223,50 @@ impl ResourceType for StaticSites {
         if properties["provider"].is_null() {
             properties["provider"] = json!("None");
         }
+        if let Some(identity) = context.identity.system_identity(&resource.id) {
+            body["identity"]["principalId"] = json!(identity.principal_id);
+            body["identity"]["tenantId"] = json!(identity.tenant_id);
+        }
         body
     }
 
     fn deletable(
         &self,
-        _: &Context,
+        context: &Context,
         resource: &Resource,
         batch: &mut Batch,
     ) -> Result<(), ArmError> {
         batch.delete_state(PRIVATE, resource.id.key());
+        for environment in StaticWeb::builds(&context.store, resource).keys() {
+            StaticWeb::forget(batch, &resource.id, environment);
+        }
+        builds::forget_packages(context, &resource.id, batch);
         Ok(())
+    }
+
+    fn deprovision<'a>(
+        &'a self,
+        context: &'a Arc<Context>,
+        resource: &'a Resource,
+    ) -> BoxFuture<'a, Result<(), ArmError>> {
+        Box::pin(async move {
+            if let Some(web) = web(context) {
+                web.withdraw(&resource.id);
+                let builds = StaticWeb::builds(&context.store, resource);
+                web.retire(builds.into_values().filter_map(|build| build.content));
+            }
+            context.identity.delete_identity(&resource.id).await.map_err(|e| ArmError::internal(&e))
+        })
+    }
+
+    fn perform<'a>(
+        &'a self,
+        context: &'a Arc<Context>,
+        id: &'a ResourceId,
+        action: &'a str,
+        input: &'a Value,
+    ) -> BoxFuture<'a, Result<Value, ArmError>> {
+        Box::pin(builds::perform(context, id, action, input))
     }
 
     fn act<'a>(
@@ -208,37 +276,25 @@ impl ResourceType for StaticSites {
     ) -> BoxFuture<'a, Result<Reply, ArmError>> {
         Box::pin(async move {
             let id = &call.id;
-            let mut private = Private::load(context, id);
-            let shown = |kind: &str, name: &str, properties: Value| {
-                Reply::ok(json!({
-                    "id": format!("{id}/{kind}/{name}"), "name": name,
-                    "type": format!("{KIND}/{kind}"), "properties": properties,
-                }))
-            };
+            let shown =
+                |kind: &str, name: &str, properties: Value| shown(id, kind, name, properties);
             match (&call.method, call.action.as_str()) {
                 (&Method::POST, "listsecrets") => {
+                    let private = Private::load(context, id);
                     Ok(shown("secrets", "secrets", json!({ "apiKey": private.api_key })))
                 }
                 (&Method::POST, "resetapikey") => {
+                    let mut private = Private::load(context, id);
                     private.api_key = api_key()?;
                     let mut batch = Batch::new();
                     private.put(context, id, &mut batch);
                     context.store.commit(batch).await?;
                     Ok(Reply::new(http::StatusCode::OK, None))
                 }
-                (&Method::POST, "listappsettings") => {
-                    Ok(shown("config", "appsettings", json!(private.settings)))
+                (&Method::POST, "listappsettings") | (&Method::PUT, "config/appsettings") => {
+                    settings(context, call, PRODUCTION).await
                 }
-                (&Method::PUT, "config/appsettings") => {
-                    private.settings = serde_json::Map::new();
-                    for (name, value) in call.body["properties"].as_object().into_iter().flatten() {
-                        private.settings.insert(name.clone(), json!(text_of(value, name)?));
-                    }
-                    let mut batch = Batch::new();
-                    private.put(context, id, &mut batch);
-                    context.store.commit(batch).await?;
-                    Ok(shown("config", "appsettings", json!(private.settings)))
-                }
+                (&Method::POST, "zipdeploy") => builds::zip_deploy(context, call, PRODUCTION).await,
                 (&Method::GET, "basicauth/default" | "basicauth") => Ok(shown(
                     "basicAuth",
                     "default",
@@ -248,7 +304,7 @@ impl ResourceType for StaticSites {
                     }),
                 )),
                 (_, action) if action == "builds" || action.starts_with("builds/") => {
-                    build(self, context, call).await
+                    builds::act(self, context, call).await
                 }
                 (&Method::GET, "customdomains" | "userprovidedfunctionapps") => {
                     Ok(Reply::ok(json!({ "value": [] })))
@@ -270,197 +326,77 @@ impl ResourceType for StaticSites {
                         "CNAME Record is invalid. Please ensure the CNAME record has been created.",
                     ))
                 }
-                (&Method::PUT, _) => Err(ArmError::not_implemented(
-                    "Static sites of this region serve no content: they take app settings and linked back ends, nothing else.",
-                )),
+                (&Method::PUT | &Method::DELETE, action) if action.starts_with("basicauth") => {
+                    Err(ArmError::not_implemented(
+                        "A password for visitors is not available in this region: how Azure asks for it is not public.",
+                    ))
+                }
+                (&Method::PUT, action) => Err(ArmError::not_implemented(format!(
+                    "'{action}' of a static site is not available in this region."
+                ))),
                 _ => Err(ArmError::method_not_allowed(&call.method)),
             }
         })
     }
 }
 
+/// The content of static sites, where there is a front end.
+pub(super) fn web(context: &Context) -> Option<&Arc<StaticWeb>> {
+    context.handle::<Arc<StaticWeb>>()
+}
+
+/// A child that is no record.
+fn shown(id: &ResourceId, kind: &str, name: &str, properties: Value) -> Reply {
+    Reply::ok(json!({
+        "id": format!("{id}/{kind}/{name}"), "name": name,
+        "type": format!("{KIND}/{kind}"), "properties": properties,
+    }))
+}
+
+/// `identity`, as far as a region has it.
+fn read_identity(body: &mut Value) -> Result<(), ArmError> {
+    let kind = match &body["identity"] {
+        Value::Null => return Ok(()),
+        identity => identity["type"].as_str().unwrap_or("None").to_owned(),
+    };
+    match kind.to_ascii_lowercase().as_str() {
+        "systemassigned" => body["identity"] = json!({ "type": "SystemAssigned" }),
+        "none" => body["identity"] = json!({ "type": "None" }),
+        _ => {
+            return Err(ArmError::not_implemented(
+                "User-assigned identities are not available in this region; use 'SystemAssigned'.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Shows an environment's app settings, or replaces them.
+async fn settings(
+    context: &Arc<Context>,
+    call: &Call<'_>,
+    environment: &str,
+) -> Result<Reply, ArmError> {
+    let id = &call.id;
+    let _turn = context.lock_writes(id).await;
+    let mut private = Private::load(context, id);
+    let kept = private.of(environment);
+    if call.method == Method::PUT {
+        kept.clear();
+        for (name, value) in call.body["properties"].as_object().into_iter().flatten() {
+            kept.insert(name.clone(), json!(text_of(value, name)?));
+        }
+        let shown = json!(kept);
+        let mut batch = Batch::new();
+        batch.expect(id, Expect::Present);
+        private.put(context, id, &mut batch);
+        context.store.commit(batch).await?;
+        return Ok(self::shown(id, "config", "appsettings", shown));
+    }
+    Ok(shown(id, "config", "appsettings", json!(kept)))
+}
+
 /// The last segment of a request's path.
 fn last<'a>(call: &'a Call<'_>) -> &'a str {
     call.segments.last().map_or("", String::as_str)
-}
-
-/// What stands below `builds`. A site without a repository has one build, `default`: production
-/// (<https://learn.microsoft.com/rest/api/appservice/static-sites/get-static-site-build>). Its settings and
-/// its back end are the site's own.
-async fn build(
-    sites: &StaticSites,
-    context: &Arc<Context>,
-    call: &Call<'_>,
-) -> Result<Reply, ArmError> {
-    let id = &call.id;
-    let site = context.store.get(id).ok_or_else(|| ArmError::not_found(id))?;
-    let default = || {
-        let shown = sites.view(context, &site);
-        let properties = &shown["properties"];
-        json!({
-            "id": format!("{id}/builds/default"), "name": "default", "type": format!("{KIND}/builds"),
-            "properties": {
-                "buildId": "default", "sourceBranch": properties["branch"], "pullRequestTitle": null,
-                "hostname": properties["defaultHostname"], "status": "WaitingForDeployment",
-                "createdTimeUtc": site.created, "lastUpdatedOn": site.changed,
-                "linkedBackends": properties["linkedBackends"],
-            },
-        })
-    };
-    let Some(below) = call.action.strip_prefix("builds/") else {
-        return Ok(Reply::ok(json!({ "value": [default()] })));
-    };
-    let (name, below) = below.split_once('/').unwrap_or((below, ""));
-    if name != "default" {
-        return Err(ArmError::new(
-            http::StatusCode::NOT_FOUND,
-            "NotFound",
-            format!("Cannot find StaticSiteBuild with name {name}."),
-        ));
-    }
-    let shown = |linked: &Resource| router::show(context, linked);
-    match (&call.method, below.split_once('/').unwrap_or((below, ""))) {
-        (&Method::GET, ("", _)) => Ok(Reply::ok(default())),
-        (_, ("listappsettings", _) | ("config", "appsettings")) => {
-            let call = Call {
-                method: call.method.clone(),
-                id: id.clone(),
-                action: below.to_owned(),
-                segments: call.segments.clone(),
-                query: call.query.clone(),
-                body: call.body.clone(),
-                api_version: call.api_version,
-                caller: call.caller,
-            };
-            sites.act(context, &call).await
-        }
-        (&Method::GET, ("linkedbackends", "")) => {
-            let linked = context.store.list(LINKED, id);
-            Ok(Reply::ok(
-                json!({ "value": linked.iter().map(|one| shown(one)).collect::<Vec<_>>() }),
-            ))
-        }
-        (method, ("linkedbackends", rest)) => {
-            let (validates, name) = match rest.strip_suffix("/validate") {
-                Some(_) => (true, call.segments.iter().nth_back(1).map_or("", String::as_str)),
-                None => (false, last(call)),
-            };
-            let linked = id.child("linkedBackends", name).map_err(|_| ArmError::not_found(id))?;
-            let existing = context.store.get(&linked);
-            match method {
-                &Method::GET => existing
-                    .map(|linked| Reply::ok(shown(&linked)))
-                    .ok_or_else(|| ArmError::not_found(&linked)),
-                &Method::DELETE => {
-                    if existing.is_none() {
-                        return Ok(Reply::no_content());
-                    }
-                    operation::remove(context, &linked).await?;
-                    Ok(Reply::new(http::StatusCode::OK, None))
-                }
-                &Method::PUT | &Method::POST if validates == (method == Method::POST) => {
-                    let _turn = context.lock_writes(&linked).await;
-                    let write = Write {
-                        id: &linked,
-                        existing: existing.as_deref(),
-                        method: super::Method::Put,
-                        body: call.body.clone(),
-                        api_version: call.api_version,
-                        caller: call.caller,
-                    };
-                    let mut batch = Batch::new();
-                    let mut body = LinkedBackends.desired(context, &write, &mut batch)?;
-                    if validates {
-                        return Ok(Reply::no_content());
-                    }
-                    body["properties"]["provisioningState"] = json!("Succeeded");
-                    batch.expect(id, Expect::Present).put(&linked, body);
-                    context.store.commit(batch).await?;
-                    let linked =
-                        context.store.get(&linked).ok_or_else(|| ArmError::not_found(&linked))?;
-                    Ok(Reply::ok(shown(&linked)))
-                }
-                _ => Err(ArmError::method_not_allowed(method)),
-            }
-        }
-        _ => Err(ArmError::not_implemented(
-            "Static sites of this region serve no content: a build has settings and a linked back end, nothing else.",
-        )),
-    }
-}
-
-const LINK: Schema = Schema(&[
-    schema::text("backendResourceId").required().immutable(),
-    schema::text("region"),
-    schema::any("createdOn").read_only(),
-]);
-
-impl ResourceType for LinkedBackends {
-    fn kind(&self) -> &'static str {
-        LINKED
-    }
-
-    fn api_versions(&self) -> &'static [&'static str] {
-        VERSIONS
-    }
-
-    fn not_acted_upon(&self) -> &'static [&'static str] {
-        &["(all): no content is served, so nothing is passed on to the back end"]
-    }
-
-    fn placement(&self) -> Placement {
-        Placement::None
-    }
-
-    fn desired(
-        &self,
-        context: &Context,
-        write: &Write<'_>,
-        _: &mut Batch,
-    ) -> Result<Value, ArmError> {
-        let mut body = LINK.apply(write)?;
-        let Some(site) = write.id.parent().and_then(|id| context.store.get(&id)) else {
-            return Err(ArmError::parent_not_found(write.id));
-        };
-        if site.text("/sku/name") != Some("Standard") {
-            return Err(ArmError::bad_request(
-                "BadRequest",
-                "Linked backends need a static site of the Standard SKU.",
-            ));
-        }
-        let text = body["properties"]["backendResourceId"].as_str().unwrap_or_default().to_owned();
-        let backend = ResourceId::parse(&text)
-            .ok()
-            .filter(|id| id.is("Microsoft.Web/sites"))
-            .and_then(|id| context.store.get(&id))
-            .ok_or_else(|| {
-                ArmError::bad_request(
-                    "BadRequest",
-                    format!(
-                        "The backend resource '{text}' is not an App Service site of this region."
-                    ),
-                )
-                .at("properties.backendResourceId")
-            })?;
-        let others = context.store.list(LINKED, &site.id);
-        if write.creates() && others.iter().any(|other| other.id != *write.id) {
-            return Err(ArmError::bad_request(
-                "BadRequest",
-                "A static site can have one linked backend.",
-            ));
-        }
-        let properties = &mut body["properties"];
-        properties["backendResourceId"] = json!(backend.id);
-        if properties["region"].is_null() {
-            properties["region"] = backend.body["location"].clone();
-        }
-        if write.creates() {
-            properties["createdOn"] = json!(Timestamp::now());
-        }
-        Ok(body)
-    }
-
-    fn write_style(&self, _: &Write<'_>) -> Style {
-        Style::SyncOk
-    }
 }
