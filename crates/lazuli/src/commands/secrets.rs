@@ -33,7 +33,7 @@ enum Action {
 pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
     match args.action {
         Action::List(args) => list::run(args, cx).await,
-        Action::Audit(args) => audit::run(&args, cx),
+        Action::Audit(args) => audit::run(&args, cx).await,
         Action::Rotate(args) => rotate::run(args, cx).await,
     }
 }

@@ -841,6 +841,18 @@ impl Planner<'_> {
                 self.add(id, api::DIAGNOSTICS, title, put(body), &[&workspace]);
             }
         }
+        if !monitoring.vault_logs.is_empty() {
+            let vault = self.vault_id()?;
+            let logs: Vec<Value> = monitoring
+                .vault_logs
+                .iter()
+                .map(|category| json!({"category": category, "enabled": true}))
+                .collect();
+            let id = vault.resource("Microsoft.Insights/diagnosticSettings", "to-workspace")?;
+            let body = json!({"properties": {"workspaceId": workspace.as_str(), "logs": logs}});
+            let title = format!("Audit of {} to {}", vault.name(), monitoring.workspace);
+            self.add(id, api::DIAGNOSTICS, title, put(body), &[&workspace, &vault]);
+        }
         if let Some(autoscale) = &self.blueprint.autoscale {
             let plan = self.plan_id(&autoscale.plan)?;
             let site = self.site_id(&self.blueprint.backend().name, None)?;
