@@ -1,7 +1,9 @@
 //! Rotations that have not ended, told by whatever command comes by: the process that waits for a
 //! confirmation period may have gone with its machine, and must not be the only thing that ends it.
 
-use jiff::Timestamp;
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
 use lazuli_release::journal::Journals;
 use lazuli_release::lock::Lock;
 use lazuli_release::rotation::{Open, journals, open_rotations};
@@ -11,13 +13,19 @@ use crate::cli::{Context, Target};
 use crate::printer::{CAUTION, NAME, paint};
 use crate::project::Project;
 
+/// How long whoever waits may try before it is said that it does not get done: the region may be
+/// stopped, a role take its ten minutes to reach Azure's vault.
+const TRIES: SignedDuration = SignedDuration::from_mins(15);
+
 /// A rotation that has not ended.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Waiting {
     #[serde(flatten)]
     pub(crate) open: Open,
-    /// Its time has come, and nobody did what is due.
+    /// Whether a process on this machine waits for its time.
+    pub(crate) waited_for: bool,
+    /// Its time has come, and nobody does what is due.
     pub(crate) overdue: bool,
     /// It was cut off before everything used the new version, and nobody goes on with it.
     pub(crate) interrupted: bool,
@@ -39,15 +47,29 @@ pub(crate) fn rotations(project: &Project, cx: &Context) -> Vec<Waiting> {
     // One lock for releases and rotations.
     let releases: Journals = Journals::of(&project.root.join(".lazuli"), environment);
     let busy = Lock::holder(releases.dir()).is_some_and(|holder| holder.rotates());
+    let waited_for = Lock::holder(&place(project, cx)).is_some();
     let now = Timestamp::now();
+    let tried = |open: &Open| open.due.is_some_and(|due| now.duration_since(due) > TRIES);
     open.unwrap_or_default()
         .into_iter()
         .map(|open| Waiting {
-            overdue: !busy && open.overdue(now),
-            interrupted: !busy && open.due.is_none(),
+            waited_for,
+            overdue: !busy && open.is_due(now) && (!waited_for || tried(&open)),
+            interrupted: !busy && !waited_for && open.due.is_none(),
             open,
         })
         .collect()
+}
+
+/// Where whoever waits for the confirmation periods of this target says that it does.
+fn place(project: &Project, cx: &Context) -> PathBuf {
+    let name = format!("waiting-{}-{}", project.environment.as_str(), target(cx));
+    project.root.join(".lazuli").join("rotations").join(name)
+}
+
+/// Says for as long as it lives that somebody waits. `None` where somebody else does already.
+pub(crate) fn wait(project: &Project, cx: &Context) -> Option<Lock> {
+    Lock::acquire(&place(project, cx), "secrets rotate --wait", false).ok().map(|(lock, _)| lock)
 }
 
 impl Waiting {
@@ -61,7 +83,13 @@ impl Waiting {
         let Open { number, secret, due, .. } = &self.open;
         let what = match due {
             Some(due) if self.overdue => format!("is due since {due:.0}"),
-            Some(due) => format!("waits: the old version works until {due:.0}"),
+            Some(due) if self.waited_for => {
+                format!("waits: the old version is disabled at {due:.0}")
+            }
+            Some(due) => format!(
+                "waits for somebody to disable the old version, after {due:.0}: lazuli secrets rotate \
+                 --resume{flags}"
+            ),
             None if self.interrupted => "was interrupted".to_owned(),
             None => "is under way".to_owned(),
         };

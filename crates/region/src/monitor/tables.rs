@@ -5,6 +5,7 @@
 //! <https://learn.microsoft.com/azure/key-vault/general/logging#interpret-your-key-vault-logs>
 
 use http::StatusCode;
+use jiff::Timestamp;
 use lazuli_azure::ResourceId;
 use serde_json::{Map, Value, json};
 
@@ -114,7 +115,7 @@ impl Table {
         let claim = &record["identity"]["claim"];
         let mut row = Map::from_iter([
             ("TenantId".to_owned(), json!(customer)),
-            ("TimeGenerated".to_owned(), text(&record["time"])),
+            ("TimeGenerated".to_owned(), json!(ticks(&record["time"]))),
             ("Category".to_owned(), text(&record["category"])),
             ("OperationName".to_owned(), text(&record["operationName"])),
             ("ResultType".to_owned(), text(&record["resultType"])),
@@ -156,6 +157,12 @@ impl Table {
         let columns = self.columns().0.into_iter();
         columns.map(|(name, _)| row.remove(&name).unwrap_or_else(|| json!(""))).collect()
     }
+}
+
+/// A time with Azure's seven digits of a second.
+fn ticks(time: &Value) -> String {
+    let time = time.as_str().and_then(|time| time.parse::<Timestamp>().ok()).unwrap_or_default();
+    time.strftime("%Y-%m-%dT%H:%M:%S.%7fZ").to_string()
 }
 
 /// `OK`, `Forbidden`: the status in words.

@@ -19,6 +19,7 @@ pub mod entry;
 mod exception;
 pub mod family;
 mod open;
+mod places;
 mod run;
 mod server;
 

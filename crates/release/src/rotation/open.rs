@@ -1,15 +1,11 @@
 //! Rotations that have not ended. The process that waits for a confirmation period may be gone, with
 //! its machine; what has to be done stands in the journals, and whoever reads them can say so.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::entry::{self, Entry, due, outcome};
 use crate::journal::{JournalError, Journals};
-
-/// How long the process that waits gets, after the time has come, before nobody is thought to do it:
-/// it looks every 30 s, and the steps themselves take a while.
-const GRACE: SignedDuration = SignedDuration::from_mins(5);
 
 /// A rotation that has not ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,9 +33,9 @@ impl Open {
         }
     }
 
-    /// Whether its time has come so long ago that nobody can be waiting for it.
-    pub fn overdue(&self, now: Timestamp) -> bool {
-        self.due.is_some_and(|due| now.duration_since(due) > GRACE)
+    /// Whether its time has come.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.due.is_some_and(|due| due <= now)
     }
 }
 
@@ -112,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_overdue_when_whoever_waited_has_had_the_time() {
+    fn it_is_due_when_its_time_has_come() {
         let due: Timestamp = "2026-11-27T00:00:00Z".parse().expect("a time");
         let open = Open {
             number: 1,
@@ -121,11 +117,11 @@ mod tests {
             began: due,
             due: Some(due),
         };
-        assert!(!open.overdue(due - SignedDuration::from_secs(1)));
-        assert!(!open.overdue(due + SignedDuration::from_mins(1)));
-        assert!(open.overdue(due + SignedDuration::from_mins(6)));
-        assert!(open.state(due - SignedDuration::from_secs(1)).contains("is disabled at"));
+        let before = due - jiff::SignedDuration::from_secs(1);
+        assert!(!open.is_due(before));
+        assert!(open.is_due(due));
+        assert!(open.state(before).contains("is disabled at"));
         assert!(open.state(due).contains("was to be disabled at"));
-        assert!(!Open { due: None, ..open }.overdue(due + SignedDuration::from_hours(999)));
+        assert!(!Open { due: None, ..open }.is_due(due));
     }
 }

@@ -266,6 +266,7 @@ async fn resume(project: &Project, now: bool, cx: &Context) -> Result<Vec<Report
 /// Until nothing is open. A region that is stopped meanwhile is waited for, and an error tried again:
 /// this is the scheduled step.
 async fn wait(project: &Project, cx: &Context) -> Result<Vec<Report>, Failure> {
+    let _said = waiting::wait(project, cx);
     let journals = journals(&project.root, project.environment.as_str());
     let mut ended: Vec<Report> = Vec::new();
     loop {

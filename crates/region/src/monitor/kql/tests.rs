@@ -97,7 +97,7 @@ fn rows_are_ordered_cut_counted_and_their_columns_chosen() {
         answer.columns,
         [("When".to_owned(), Type::Time), ("httpStatusCode_d".to_owned(), Type::Real)]
     );
-    assert_eq!(answer.rows, [[json!("2026-11-27T08:00:00Z"), json!(200)]]);
+    assert_eq!(answer.rows, [[json!("2026-11-27T08:00:00.0000000Z"), json!(200)]]);
     let answer = ask("AzureDiagnostics | where httpStatusCode_d == 200 | count");
     assert_eq!((answer.columns[0].0.as_str(), &answer.rows[0][0]), ("Count", &json!(2)));
 }
