@@ -8,12 +8,16 @@
 //!
 //! <https://learn.microsoft.com/kusto/query/>
 
+mod tokens;
+
 use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::tables::{Table, Type};
+pub(super) use tokens::instant;
+use tokens::{At, Token, tokens};
 
 /// The longest query.
 const LENGTH: usize = 64 * 1024;
@@ -132,24 +136,6 @@ enum Literal {
 }
 
 // Reading ---------------------------------------------------------------------------------------------
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Word(String),
-    Text(String),
-    Number(f64),
-    /// `1h`, seconds.
-    Span(f64),
-    Sign(String),
-}
-
-#[derive(Debug)]
-struct At {
-    token: Token,
-    shown: String,
-    line: usize,
-    position: usize,
-}
 
 struct Reader {
     tokens: Vec<At>,
@@ -332,8 +318,10 @@ impl Reader {
             let index = column(query, &name, operator)?;
             // Kusto's default is the largest first.
             let ascending = self.take_word("asc");
-            let descending = !ascending && (self.take_word("desc") || !ascending);
-            keys.push((index, descending));
+            if !ascending {
+                self.take_word("desc");
+            }
+            keys.push((index, !ascending));
             if !self.take_sign(",") {
                 return Ok(keys);
             }
@@ -464,15 +452,6 @@ impl Reader {
     }
 }
 
-/// `2026-11-27`, `2026-11-27T10:00:00Z`; a time without a zone is UTC.
-pub(super) fn instant(text: &str) -> Option<Timestamp> {
-    let text = text.trim();
-    text.parse().ok().or_else(|| {
-        let civil: jiff::civil::DateTime = text.parse().ok()?;
-        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
-    })
-}
-
 fn column(query: &Query, name: &str, operator: &str) -> Result<usize, Wrong> {
     query.columns.iter().position(|(known, _)| known == name).ok_or_else(|| {
         Wrong::Meaning(format!(
@@ -484,8 +463,8 @@ fn column(query: &Query, name: &str, operator: &str) -> Result<usize, Wrong> {
 fn fits((name, kind): &(String, Type), literal: &Literal) -> Result<(), Wrong> {
     let fits = match (kind, literal) {
         (Type::Text | Type::Dynamic, Literal::Text(_))
-        | (Type::Int | Type::Long | Type::Real, Literal::Number(_)) => true,
-        (Type::Time, Literal::Time(_)) => true,
+        | (Type::Int | Type::Long | Type::Real, Literal::Number(_))
+        | (Type::Time, Literal::Time(_)) => true,
         (Type::Time, Literal::Text(text)) => instant(text).is_some(),
         _ => false,
     };
@@ -502,143 +481,6 @@ fn fits((name, kind): &(String, Type), literal: &Literal) -> Result<(), Wrong> {
             Literal::Truth(_) => "bool",
         }
     )))
-}
-
-type Tokens = (Vec<At>, (usize, usize));
-
-fn tokens(text: &str) -> Result<Tokens, Wrong> {
-    let characters: Vec<char> = text.chars().collect();
-    let (mut at, mut line, mut began) = (0, 1, 0);
-    let mut found = Vec::new();
-    while let Some(&character) = characters.get(at) {
-        let start = at;
-        let position = at - began;
-        let wrong = |shown: String| Wrong::Syntax { token: shown, line, position };
-        let token = match character {
-            '\n' => {
-                at += 1;
-                line += 1;
-                began = at;
-                continue;
-            }
-            _ if character.is_whitespace() => {
-                at += 1;
-                continue;
-            }
-            '/' if characters.get(at + 1) == Some(&'/') => {
-                while characters.get(at).is_some_and(|c| *c != '\n') {
-                    at += 1;
-                }
-                continue;
-            }
-            '\'' | '"' => {
-                let (value, end) = quoted(&characters, at + 1, character, true)
-                    .ok_or_else(|| wrong(character.to_string()))?;
-                at = end;
-                Token::Text(value)
-            }
-            '@' if matches!(characters.get(at + 1), Some('\'' | '"')) => {
-                let quote = characters[at + 1];
-                let (value, end) = quoted(&characters, at + 2, quote, false)
-                    .ok_or_else(|| wrong(quote.to_string()))?;
-                at = end;
-                Token::Text(value)
-            }
-            _ if character.is_ascii_digit() => {
-                while characters
-                    .get(at)
-                    .is_some_and(|c| c.is_ascii_alphanumeric() || "-:._+".contains(*c))
-                {
-                    at += 1;
-                }
-                let word: String = characters[start..at].iter().collect();
-                number(&word).ok_or_else(|| wrong(word))?
-            }
-            _ if character.is_alphabetic() || character == '_' => {
-                while characters.get(at).is_some_and(|c| c.is_alphanumeric() || *c == '_') {
-                    at += 1;
-                }
-                let mut word: String = characters[start..at].iter().collect();
-                if ["project", "mv", "make"].contains(&word.as_str())
-                    && characters.get(at) == Some(&'-')
-                {
-                    while characters.get(at).is_some_and(|c| c.is_alphanumeric() || *c == '-') {
-                        word.push(characters[at]);
-                        at += 1;
-                    }
-                } else if word == "in" && characters.get(at) == Some(&'~') {
-                    word.push('~');
-                    at += 1;
-                }
-                Token::Word(word)
-            }
-            '!' if characters.get(at + 1).is_some_and(|c| c.is_alphabetic()) => {
-                at += 1;
-                while characters.get(at).is_some_and(|c| c.is_alphabetic()) {
-                    at += 1;
-                }
-                Token::Sign(characters[start..at].iter().collect())
-            }
-            _ => {
-                let two: String = characters[at..].iter().take(2).collect();
-                let sign = if ["==", "!=", "=~", "!~", "<=", ">="].contains(&two.as_str()) {
-                    two
-                } else if "|=<>(),".contains(character) {
-                    character.to_string()
-                } else {
-                    return Err(wrong(character.to_string()));
-                };
-                at += sign.chars().count();
-                Token::Sign(sign)
-            }
-        };
-        let shown = characters[start..at].iter().collect();
-        found.push(At { token, shown, line, position });
-    }
-    Ok((found, (line, at - began)))
-}
-
-/// The text up to the quote, and what follows it.
-fn quoted(characters: &[char], from: usize, quote: char, escapes: bool) -> Option<(String, usize)> {
-    let (mut value, mut at) = (String::new(), from);
-    loop {
-        match *characters.get(at)? {
-            '\n' => return None,
-            '\\' if escapes => {
-                at += 1;
-                value.push(match *characters.get(at)? {
-                    'n' => '\n',
-                    't' => '\t',
-                    'r' => '\r',
-                    other => other,
-                });
-            }
-            character if character == quote => return Some((value, at + 1)),
-            character => value.push(character),
-        }
-        at += 1;
-    }
-}
-
-/// `10`, `2.5`, `1h`; a date, which only `datetime(…)` takes, is a word.
-fn number(word: &str) -> Option<Token> {
-    if let Ok(number) = word.parse::<f64>() {
-        return Some(Token::Number(number));
-    }
-    if instant(word).is_some() {
-        return Some(Token::Word(word.to_owned()));
-    }
-    let split = word.find(|c: char| c.is_ascii_alphabetic())?;
-    let number: f64 = word[..split].parse().ok()?;
-    let unit = match &word[split..] {
-        "d" => 86_400.0,
-        "h" => 3600.0,
-        "m" => 60.0,
-        "s" => 1.0,
-        "ms" => 0.001,
-        _ => return None,
-    };
-    Some(Token::Span(number * unit))
 }
 
 // Answering -------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 //! The steps, each announced in the journal before it begins and harmless when it is done twice.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use lazuli_azure::{Error, Secret};

@@ -9,7 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lazuli_release::lock::LockError;
 use lazuli_release::rotation::entry::Outcome;
-use lazuli_release::rotation::{Broken, Report, Rotation, RotationError, journals, open_rotations};
+use lazuli_release::rotation::{
+    Aged, Broken, Report, Rotation, RotationError, journals, open_rotations,
+};
 use lazuli_standard::data::secrets::ROTATION_DAYS;
 use serde::Serialize;
 
@@ -208,23 +210,23 @@ async fn due(args: &Args, project: &Project, cx: &Context) -> Result<(), Failure
     if !none {
         show(&finish(begun, args, project, cx).await?, cx);
     }
-    match failed {
-        Some(failure) => Err(failure),
-        None => {
-            let oldest = aged.iter().max_by_key(|one| one.age_days);
-            if none
-                && !cx.printer.is_json()
-                && let Some(oldest) = oldest
-            {
-                cx.printer.line(format!(
-                    "Nothing is too old: the oldest is {}, {} days",
-                    paint(BOLD, &oldest.secret),
-                    oldest.age_days
-                ));
-            }
-            Ok(())
-        }
+    if let Some(failure) = failed {
+        return Err(failure);
     }
+    if none && let Some(oldest) = aged.iter().max_by_key(|one| one.age_days) {
+        cx.printer.result(&Nothing { event: "nothingDue", oldest }, |_| {
+            let (secret, days) = (paint(BOLD, &oldest.secret), oldest.age_days);
+            format!("Nothing is too old: the oldest is {secret}, {days} days")
+        });
+    }
+    Ok(())
+}
+
+/// `--due` had nothing to rotate.
+#[derive(Serialize)]
+struct Nothing<'a> {
+    event: &'static str,
+    oldest: &'a Aged,
 }
 
 async fn pause(report: &Report) {
