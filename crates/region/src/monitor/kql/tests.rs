@@ -1,3 +1,5 @@
+use proptest::strategy::Strategy as _;
+
 use super::*;
 
 fn now() -> Timestamp {
@@ -163,4 +165,28 @@ fn a_query_that_is_too_deep_or_too_long_ends() {
     let wide =
         format!("AzureDiagnostics | where {}Category == 'a'", "Category == 'b' or ".repeat(1000));
     parse(&wide, now()).expect("many are fine");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_query_is_more_than_refused(
+        words in proptest::collection::vec(
+            proptest::prop_oneof![
+                proptest::sample::select(vec![
+                    "AzureDiagnostics", "|", "where", "project", "take", "order", "by", "top", "count", "(", ")", ",",
+                    "==", "=~", "in", "!contains", "has", "and", "or", "not", "ago", "1h", "3", "'a'", "\"", "@'",
+                    "datetime", "2026-11-27", "OperationName", "TimeGenerated", "httpStatusCode_d", "=", "//", "\n",
+                ]).prop_map(str::to_owned),
+                "\\PC{0,4}",
+            ],
+            0..24,
+        )
+    ) {
+        for text in [words.join(" "), format!("AzureDiagnostics | where {}", words.join(" "))] {
+            match parse(&text, now()) {
+                Ok(query) => drop(query.run(rows())),
+                Err(wrong) => drop(wrong.body()),
+            }
+        }
+    }
 }
