@@ -14,6 +14,7 @@ use crate::diagnostics::Failure;
   lazuli secrets rotate jwt-secret           a new version, everywhere; the old one off in 24 hours
   lazuli secrets rotate db-password --confirm-after 5s
   lazuli secrets rotate --resume             finish what was interrupted or is due
+  lazuli secrets rotate --due                every night: what is due, what is past 90 days
   lazuli secrets audit --last 20             who read or wrote what, when, from where")]
 pub(crate) struct Args {
     #[command(subcommand)]
