@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use lazuli_release::rotation::entry::Outcome;
+use lazuli_release::rotation::entry::{Began, Entry, Outcome, Step};
+use serde_json::json;
 
 mod fixture;
 mod platform;
@@ -55,5 +56,51 @@ async fn a_person_may_rotate_and_every_door_is_closed_behind_them() {
         // The old one is on the first of two pages.
         let expected = [("v1".to_owned(), false), ("v2".to_owned(), true)];
         assert_eq!(kept.secrets[SECRET], expected);
+    });
+}
+
+/// Seen: killed between the two lines that say what the old version was and which key it held, a
+/// rotation took the key in use for the old one and made it anew. Whatever runs went on with the
+/// connections that it had; whatever started then had no cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_in_use_is_never_made_anew() {
+    let fixture = Fixture::new();
+    fixture.deploy(1).await.expect("released");
+    let mut kept = Kept::of(&[SECRET]);
+    kept.tags.insert(SECRET.to_owned(), json!({ "lazuli-credential": "Secondary" }));
+    fixture.platform.keep(kept);
+    let rotation = fixture.rotation();
+    let began = |number| {
+        Entry::Began(Box::new(Began {
+            number,
+            app: "notes".into(),
+            environment: "prod".into(),
+            target: "local".into(),
+            secret: SECRET.into(),
+            secrets: vec![SECRET.into()],
+            by: "ada".into(),
+            host: "laptop".into(),
+            lazuli: "0".into(),
+            confirm_seconds: 0,
+        }))
+    };
+    let mut journal = rotation.journals().begin_with(began).expect("written");
+    let (step, name) = (Step::NewVersion, format!("old/{SECRET}"));
+    journal.write(Entry::Started { step }).expect("written");
+    journal.write(Entry::Noted { step, name, value: "v1".into() }).expect("written");
+    drop(journal);
+    let reports = rotation.resume(false).await.expect("finished");
+    assert_eq!(reports[0].outcome, Some(Outcome::Rotated));
+    fixture.platform.kept(|kept| {
+        assert_eq!(kept.keys, ["Primary", "Secondary"], "the new one, then the old one");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_take_turns() {
+    let fixture = rotated(false).await;
+    fixture.rotation().begin(SECRET, Duration::ZERO).await.expect("once more");
+    fixture.platform.kept(|kept| {
+        assert_eq!(kept.keys, ["Secondary", "Primary", "Primary", "Secondary"]);
     });
 }

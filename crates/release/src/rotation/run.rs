@@ -241,12 +241,10 @@ impl<'a> Run<'a> {
                 Some(noted) if noted != version => continue,
                 Some(_) => {}
                 None => {
+                    // First what the version holds: that the version is noted says that both are.
+                    let holds = holds.as_deref().unwrap_or("");
+                    self.note(Step::NewVersion, &format!("old-holds/{name}"), holds)?;
                     self.note(Step::NewVersion, &old, &version)?;
-                    self.note(
-                        Step::NewVersion,
-                        &format!("old-holds/{name}"),
-                        holds.as_deref().unwrap_or(""),
-                    )?;
                 }
             }
             let (value, holds) = self.credential(&name, holds.as_deref(), line).await?;
@@ -338,11 +336,10 @@ impl<'a> Run<'a> {
                 Ok("no server knows it; every place uses the new one".to_owned())
             }
             Kind::Cache => {
-                let old = CacheKey::of(
-                    self.noted(Step::NewVersion, &format!("old-holds/{}", self.family.asked()))
-                        .filter(|holds| !holds.is_empty())
-                        .as_deref(),
-                );
+                // By what the current version holds, not by what the one before it held: the key that
+                // everything uses is never made anew.
+                let (_, used) = self.current(self.family.asked()).await?;
+                let old = CacheKey::of(used.as_deref()).other();
                 self.rotation.regenerate(old).await?;
                 Ok(format!("the {} key was made anew", old.name().to_ascii_lowercase()))
             }

@@ -31,6 +31,10 @@ pub(crate) struct Kept {
     pub(crate) roles: BTreeMap<String, Value>,
     /// The kinds of principal that roles were given to.
     pub(crate) kinds: Vec<Value>,
+    /// The tags of each secret's current version.
+    pub(crate) tags: BTreeMap<String, Value>,
+    /// The cache's keys that were made anew, in this order.
+    pub(crate) keys: Vec<String>,
 }
 
 impl Kept {
@@ -70,12 +74,19 @@ impl Kept {
             if *method == Method::PUT {
                 let versions = self.secrets.get_mut(secret).expect("a known secret");
                 versions.push((format!("v{}", versions.len() + 1), true));
+                self.tags.insert(secret.to_owned(), given["tags"].clone());
             }
             let uri = format!(
                 "https://notes-kv.vault.azure.net/secrets/{secret}/{}",
                 self.current(secret)
             );
-            return Some(answer(200, &json!({ "properties": { "secretUriWithVersion": uri } })));
+            let tags = self.tags.get(secret);
+            let shown = json!({ "properties": { "secretUriWithVersion": uri }, "tags": tags });
+            return Some(answer(200, &shown));
+        }
+        if path.ends_with("/regenerateKey") {
+            self.keys.push(given["keyType"].as_str().unwrap_or_default().to_owned());
+            return Some(answer(200, &json!({})));
         }
         if path.ends_with("/listKeys") {
             return Some(answer(200, &json!({ "primaryKey": "one", "secondaryKey": "other" })));
