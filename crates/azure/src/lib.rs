@@ -10,6 +10,7 @@ mod credential;
 pub mod entra;
 mod error;
 pub mod id;
+mod logs;
 mod operation;
 mod retry;
 pub mod scm;

@@ -97,6 +97,8 @@ impl Vault {
                 return Ok(found);
             };
             // The token goes to the vault alone; hosts are spelt in any case.
+            // Azure writes the default port into it.
+            let next = next.replacen(":443/", "/", 1);
             let prefix = format!("{}/", self.url);
             if !next.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(&prefix)) {
                 let what = "its nextLink points to another host".to_owned();

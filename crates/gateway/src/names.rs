@@ -10,8 +10,9 @@ use std::{borrow::Cow, net::IpAddr};
 /// - `windows.net`: Storage, Redis (`redis.cache.windows.net`), the older Entra hosts
 /// - `microsoftonline.com`, `login.microsoft.com`, `graph.microsoft.com`: Entra and Microsoft Graph
 /// - `azurewebsites.net`, `azurestaticapps.net`: App Service and its SCM, Static Web Apps
+/// - `loganalytics.io`: queries of Log Analytics
 /// - `services.visualstudio.com`: the older Application Insights ingestion hosts
-pub(crate) const AZURE_DOMAINS: [&str; 9] = [
+pub(crate) const AZURE_DOMAINS: [&str; 10] = [
     "azure.com",
     "azure.net",
     "windows.net",
@@ -20,6 +21,7 @@ pub(crate) const AZURE_DOMAINS: [&str; 9] = [
     "graph.microsoft.com",
     "azurewebsites.net",
     "azurestaticapps.net",
+    "loganalytics.io",
     "services.visualstudio.com",
 ];
 

@@ -206,7 +206,10 @@ impl Context {
     pub(crate) fn flags(&self) -> String {
         let Global { region, directory, .. } = &self.global;
         let env = self.global.env();
-        let mut flags = crate::environment::flag(region);
+        let mut flags = match self.global.target {
+            Target::Local => crate::environment::flag(region),
+            Target::Azure => " --target azure".to_owned(),
+        };
         if env != EnvironmentName::Prod {
             flags.push_str(" --env ");
             flags.push_str(env.as_str());

@@ -14,6 +14,7 @@ mod printer;
 mod project;
 mod reporter;
 mod target;
+mod waiting;
 
 /// The gateway allocates a few small things a request: about 7 % of its samples in a profile were in
 /// glibc's allocator. What this one saves was not measured by itself.

@@ -30,6 +30,8 @@ use crate::directory::Directory;
 use crate::identity::entra::{self, Entra};
 use crate::identity::graph::{self, Graph};
 use crate::identity::{Identity, imds, msi};
+use crate::monitor::Logs;
+use crate::monitor::query::{self, QueryApi};
 use crate::names::{Addresses, Names};
 use crate::postgres::{self, Postgres};
 use crate::quiet::{self, Quiet};
@@ -141,7 +143,8 @@ impl Assembled {
         authority.write_bundle(&directory.ca_bundle())?;
         let gateway =
             Gateway::new(authority.clone(), Arc::new(Outside(host.clone())), Options::default())?;
-        let audit = Audit::open(&directory.logs().join("vault-audit.jsonl"))?;
+        let logs = Logs::open(directory.logs().join("workspaces"), &store)?;
+        let audit = Audit::open(&directory.logs().join("vault-audit.jsonl"))?.sent_by(logs.clone());
         let vaults = Vaults::new(&store, sealer.clone(), audit);
         let postgres = Arc::new(Postgres::new(postgres::Config {
             host: host.clone(),
@@ -202,6 +205,7 @@ impl Assembled {
 
         let entra: Arc<dyn Service> = Entra::new(identity.clone());
         let graph: Arc<dyn Service> = Graph::new(identity.clone());
+        let queries: Arc<dyn Service> = QueryApi::new(identity.clone(), logs);
         let quiet: Arc<dyn Service> = Arc::new(Quiet);
         let manager: Arc<dyn Service> = control.clone();
         gateway.update(|table| {
@@ -210,6 +214,9 @@ impl Assembled {
                 table.insert(name, Target::Service(entra.clone()));
             }
             table.insert(graph::HOST, Target::Service(graph.clone()));
+            for name in query::HOSTS {
+                table.insert(name, Target::Service(queries.clone()));
+            }
             for name in quiet::HOSTS {
                 table.insert(name, Target::Service(quiet.clone()));
             }

@@ -8,6 +8,7 @@ pub mod core;
 pub mod directory;
 pub mod http;
 pub mod identity;
+pub mod monitor;
 pub mod names;
 pub mod postgres;
 mod quiet;

@@ -518,6 +518,8 @@ pub struct Monitoring {
     pub insights: Vec<String>,
     /// Log categories of each site that go to the workspace.
     pub site_logs: Vec<String>,
+    /// Log categories of the vault that go there: who read or wrote which secret.
+    pub vault_logs: Vec<String>,
     /// Who is told: none where there are no alerts.
     pub action_groups: Vec<ActionGroup>,
     /// Alerts on metrics.

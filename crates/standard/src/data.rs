@@ -495,6 +495,8 @@ pub mod monitoring {
             "AppServicePlatformLogs",
         ],
     );
+    /// Log categories of the vault that go to the workspace: the audit log of step 6.
+    pub const VAULT_LOGS: Said<[&str; 1]> = said("Secret Rotation", ["AuditEvent"]);
 
     /// Share of 5xx that is an alert, and over how long.
     pub const ERROR_RATE: Said<(f64, Duration)> = said(ALERTING, (5.0, minutes(5)));

@@ -48,6 +48,24 @@ resource "azurerm_monitor_diagnostic_setting" "<<LABEL>>" {
             &[("LABEL", crate::app_service::label(site.role)), ("LOGS", &logs)],
         ));
     }
+    let mut logs = String::new();
+    for category in &m.vault_logs {
+        let _ = write!(logs, "\n  enabled_log {{\n    category = {}\n  }}\n", quote(category));
+    }
+    if !logs.is_empty() {
+        out.push_str(&fill(
+            r#"
+# Who read or wrote which secret: `lazuli secrets audit` asks the workspace.
+resource "azurerm_monitor_diagnostic_setting" "vault" {
+  name = "to-workspace"
+  target_resource_id = azurerm_key_vault.main.id
+  log_analytics_workspace_id = azurerm_log_analytics_workspace.main.id
+<<LOGS>>
+}
+"#,
+            &[("LOGS", &logs)],
+        ));
+    }
     for group in &m.action_groups {
         let mut receivers = String::new();
         for receiver in &group.receivers {

@@ -14,6 +14,7 @@ use crate::printer::{BAD, BOLD, CAUTION, DIM, GOOD, NAME, paint};
 use crate::project::Project;
 use crate::reporter::{duration, for_printer};
 use crate::target::Session;
+use crate::waiting;
 
 /// Release this directory: gates, staging slot, migrations, checks, swap, watch
 ///
@@ -72,6 +73,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
     let began = Instant::now();
     let project = Project::open(cx)?;
     let session = Session::open(cx)?;
+    waiting::remind(&project, cx);
     let reporter = for_printer(&cx.printer);
     let mut process = session.release(&project, &reporter, began);
     process.take_over = args.take_over;

@@ -31,6 +31,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
         None => Project::open(cx)?,
     };
     let session = Session::open(cx)?;
+    crate::waiting::remind(&project, cx);
     let reporter = for_printer(&cx.printer);
     let options = Options { reset_database_password: args.reset_database_password };
     let summary = carry_out(&project, &session, &reporter, options).await?;

@@ -8,6 +8,7 @@ use crate::diagnostics::{Failure, release};
 use crate::project::Project;
 use crate::reporter::for_printer;
 use crate::target::Session;
+use crate::waiting;
 
 /// Put the previous version back into production
 ///
@@ -32,6 +33,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
     let began = Instant::now();
     let project = Project::open(cx)?;
     let session = Session::open(cx)?;
+    waiting::remind(&project, cx);
     let reporter = for_printer(&cx.printer);
     let mut process = session.release(&project, &reporter, began);
     process.take_over = args.take_over;

@@ -14,6 +14,7 @@ use crate::diagnostics::Failure;
   lazuli secrets rotate jwt-secret           a new version, everywhere; the old one off in 24 hours
   lazuli secrets rotate db-password --confirm-after 5s
   lazuli secrets rotate --resume             finish what was interrupted or is due
+  lazuli secrets rotate --due                every night: what is due, what is past 90 days
   lazuli secrets audit --last 20             who read or wrote what, when, from where")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -33,7 +34,7 @@ enum Action {
 pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
     match args.action {
         Action::List(args) => list::run(args, cx).await,
-        Action::Audit(args) => audit::run(&args, cx),
+        Action::Audit(args) => audit::run(&args, cx).await,
         Action::Rotate(args) => rotate::run(args, cx).await,
     }
 }

@@ -15,6 +15,7 @@ use crate::diagnostics::{Failure, release};
 use crate::printer::{BAD, BOLD, CAUTION, DIM, GOOD, NAME, paint};
 use crate::project::Project;
 use crate::target::Session;
+use crate::waiting::{self, Waiting};
 
 /// The version of Microsoft.Resources spoken here.
 const RESOURCES_API: &str = "2021-04-01";
@@ -44,6 +45,8 @@ struct Status {
     release: Option<u32>,
     /// Whether the last release was interrupted.
     interrupted: Option<u32>,
+    /// Rotations of secrets that have not ended.
+    rotations: Vec<Waiting>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resources: Option<Vec<Item>>,
 }
@@ -142,6 +145,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
             .flatten()
             .filter(|(_, story)| story.outcome().is_none())
             .map(|(number, _)| number),
+        rotations: waiting::rotations(&project, cx),
         resources,
     };
     cx.printer.result(&status, |status| text(status, cx));
@@ -270,6 +274,9 @@ fn text(status: &Status, cx: &Context) -> String {
             paint(NAME, format_args!("lazuli deploy --resume{flags}")),
             paint(NAME, format_args!("lazuli rollback{flags}"))
         );
+    }
+    for waiting in &status.rotations {
+        let _ = writeln!(text, "\n{}", waiting.text(&flags));
     }
     if let Some(resources) = &status.resources {
         let _ = writeln!(text, "\n  {}", paint(BOLD, "RESOURCES"));

@@ -8,6 +8,7 @@ use crate::diagnostics::{Failure, release};
 use crate::project::Project;
 use crate::reporter::for_printer;
 use crate::target::Session;
+use crate::waiting;
 
 /// Exchange the staging slot and production, without a new deployment
 ///
@@ -23,6 +24,7 @@ pub(crate) async fn run(_args: Args, cx: &Context) -> Result<(), Failure> {
     let began = Instant::now();
     let project = Project::open(cx)?;
     let session = Session::open(cx)?;
+    waiting::remind(&project, cx);
     let reporter = for_printer(&cx.printer);
     let outcome = session.release(&project, &reporter, began).swap().await;
     let report = outcome.map_err(|error| release::failure(&error, cx))?;

@@ -75,6 +75,7 @@ pub(crate) async fn run(args: Args, cx: &Context) -> Result<(), Failure> {
     let reporter = for_printer(&cx.printer);
 
     let session = Session::with(region::ensure_started(cx, &reporter).await?)?;
+    crate::waiting::remind(&project, cx);
     let region_ms = millis(began.elapsed());
 
     provision::provision(&project, &session, &reporter, cx).await?;

@@ -115,7 +115,16 @@ pub enum Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        f.write_str(match self {
+            Self::Resolved => "Resolved",
+            Self::InvalidSyntax => "InvalidSyntax",
+            Self::MsiNotEnabled => "MSINotEnabled",
+            Self::VaultNotFound => "VaultNotFound",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::SecretVersionNotFound => "SecretVersionNotFound",
+            Self::AccessToKeyVaultDenied => "AccessToKeyVaultDenied",
+            Self::OtherReasons => "OtherReasons",
+        })
     }
 }
 
@@ -267,6 +276,23 @@ mod tests {
             parse("@Microsoft.KeyVault(SecretUri=https://notes-kv.vault.azure.net/secrets/a/ff)"),
             reference("notes-kv", "a", Some("ff"))
         );
+    }
+
+    #[test]
+    fn statuses_are_spelt_as_azure_spells_them() {
+        // Of `ResolveStatus` in the description of Microsoft.Web: those that can come about here.
+        for (status, spelt) in [
+            (Status::Resolved, "Resolved"),
+            (Status::InvalidSyntax, "InvalidSyntax"),
+            (Status::MsiNotEnabled, "MSINotEnabled"),
+            (Status::VaultNotFound, "VaultNotFound"),
+            (Status::SecretNotFound, "SecretNotFound"),
+            (Status::SecretVersionNotFound, "SecretVersionNotFound"),
+            (Status::AccessToKeyVaultDenied, "AccessToKeyVaultDenied"),
+            (Status::OtherReasons, "OtherReasons"),
+        ] {
+            assert_eq!(status.to_string(), spelt);
+        }
     }
 
     #[test]

@@ -178,6 +178,7 @@ pub fn plan(blueprint: &Blueprint, tenancy: &Tenancy) -> Result<Plan, PlanError>
         Planner { blueprint, tenancy, group, steps: Vec::new(), index: HashMap::new() };
     planner.foundation();
     planner.network()?;
+    planner.workspace_of_logs()?;
     planner.vault()?;
     planner.database()?;
     planner.cache()?;
@@ -309,8 +310,29 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Before what is to be recorded in it.
+    fn workspace_of_logs(&mut self) -> Result<(), PlanError> {
+        let monitoring = &self.blueprint.monitoring;
+        let workspace = self.workspace()?;
+        let body = self.body(&json!({
+            "sku": {"name": "PerGB2018"},
+            "retentionInDays": monitoring.retention_days,
+            "publicNetworkAccessForIngestion": "Enabled",
+            "publicNetworkAccessForQuery": "Enabled",
+        }));
+        let title = format!("Log Analytics workspace {}", monitoring.workspace);
+        self.add(workspace, api::LOGS, title, put(body), &[]);
+        Ok(())
+    }
+
     fn vault_id(&self) -> Result<ResourceId, IdError> {
         self.id("Microsoft.KeyVault/vaults", &self.blueprint.vault.name)
+    }
+
+    /// What sends the vault's records to the workspace. Secrets come after it: the first write of each
+    /// is recorded, too.
+    fn vault_audit(&self) -> Result<ResourceId, IdError> {
+        self.vault_id()?.resource("Microsoft.Insights/diagnosticSettings", "to-workspace")
     }
 
     fn vault(&mut self) -> Result<(), PlanError> {
@@ -333,6 +355,16 @@ impl Planner<'_> {
         let title = format!("Key Vault {}", vault.name);
         let body = self.body(&properties);
         self.add(id, api::VAULT, title, Action::Vault(body), &[]);
+        let monitoring = &self.blueprint.monitoring;
+        let logs: Vec<Value> = monitoring
+            .vault_logs
+            .iter()
+            .map(|category| json!({"category": category, "enabled": true}))
+            .collect();
+        let workspace = self.workspace()?;
+        let body = json!({"properties": {"workspaceId": workspace.as_str(), "logs": logs}});
+        let title = format!("Audit of {} to {}", vault.name, monitoring.workspace);
+        self.add(self.vault_audit()?, api::DIAGNOSTICS, title, put(body), &[&workspace]);
         Ok(())
     }
 
@@ -362,11 +394,17 @@ impl Planner<'_> {
                 template,
             });
         }
-        let vault = self.vault_id()?;
+        let (vault, audit) = (self.vault_id()?, self.vault_audit()?);
         let title = format!("Database secrets in {}", self.blueprint.vault.name);
         // The step's ID is the server's first secret: a place of its own in the plan.
         let first = secrets.first().map_or_else(|| vault.clone(), |s| s.id.clone());
-        self.add(first.clone(), api::VAULT, title, Action::DatabaseSecrets(secrets), &[&vault]);
+        self.add(
+            first.clone(),
+            api::VAULT,
+            title,
+            Action::DatabaseSecrets(secrets),
+            &[&vault, &audit],
+        );
 
         let zone = self.zone(&postgres.dns_zone)?;
         let link = self.blueprint.dns_zones.iter().find(|z| z.name == postgres.dns_zone);
@@ -632,14 +670,6 @@ impl Planner<'_> {
     fn monitoring(&mut self) -> Result<(), PlanError> {
         let monitoring = &self.blueprint.monitoring;
         let workspace = self.workspace()?;
-        let body = self.body(&json!({
-            "sku": {"name": "PerGB2018"},
-            "retentionInDays": monitoring.retention_days,
-            "publicNetworkAccessForIngestion": "Enabled",
-            "publicNetworkAccessForQuery": "Enabled",
-        }));
-        let title = format!("Log Analytics workspace {}", monitoring.workspace);
-        self.add(workspace.clone(), api::LOGS, title, put(body), &[]);
         for name in &monitoring.insights {
             let id = self.insights(name)?;
             let mut body = self.body(&json!({
@@ -773,7 +803,7 @@ impl Planner<'_> {
     }
 
     fn secrets(&mut self) -> Result<(), PlanError> {
-        let vault = self.vault_id()?;
+        let (vault, audit) = (self.vault_id()?, self.vault_audit()?);
         let cache = self.cache_id()?;
         let mut keys_of = cache.clone();
         let mut api_version = api::REDIS;
@@ -800,8 +830,8 @@ impl Planner<'_> {
             };
             let id = self.secret(&secret.name)?;
             let after: &[&ResourceId] = match action {
-                Action::CacheSecret { .. } => &[&vault, &keys_of],
-                _ => &[&vault],
+                Action::CacheSecret { .. } => &[&vault, &audit, &keys_of],
+                _ => &[&vault, &audit],
             };
             let title = format!("Secret {}", secret.name);
             self.add(id, api::VAULT, title, action, after);

@@ -72,6 +72,9 @@ pub struct Began {
     pub app: String,
     /// The environment.
     pub environment: String,
+    /// `local` or `azure`; journals from before there was a choice are a region's.
+    #[serde(default = "local")]
+    pub target: String,
     /// The secret that was asked for.
     pub secret: String,
     /// All that hang on the same credential.
@@ -84,6 +87,10 @@ pub struct Began {
     pub lazuli: String,
     /// The confirmation period, seconds.
     pub confirm_seconds: u64,
+}
+
+fn local() -> String {
+    "local".to_owned()
 }
 
 /// A step.

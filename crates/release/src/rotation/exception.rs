@@ -114,18 +114,21 @@ pub(super) async fn open(
                 through = true;
             }
         } else if !closed && address.is_none() && !assigned {
-            let principal = principal(rotation).await?;
+            let (principal, kind) = principal(rotation).await?;
             let id = assignment(rotation, secret, journal.number());
             note(journal, &format!("{ROLE}{secret}"), &id)?;
             let definition = format!(
                 "/subscriptions/{}/providers/Microsoft.Authorization/roleDefinitions/{OFFICER}",
                 rotation.subscription
             );
-            let body = json!({"properties": {
-                "principalId": principal, "principalType": "ServicePrincipal",
+            let mut body = json!({"properties": {
+                "principalId": principal,
                 "roleDefinitionId": definition,
                 "description": "lazuli secrets rotate: for one step",
             }});
+            if let Some(kind) = kind {
+                body["properties"]["principalType"] = kind.into();
+            }
             match client.put(&id, ROLE_API, &body).await {
                 Ok(_) => {}
                 Err(error) if error.code() == Some("RoleAssignmentExists") => {}
@@ -200,24 +203,44 @@ fn assignment(rotation: &Rotation<'_>, secret: &str, number: u32) -> String {
     format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{name}")
 }
 
-/// Who we are: the `oid` of our own token.
-async fn principal(rotation: &Rotation<'_>) -> Result<String, Fault> {
+/// Who we are, and what kind of principal, by our own token.
+async fn principal(rotation: &Rotation<'_>) -> Result<(String, Option<&'static str>), Fault> {
     let token = rotation.cloud.client().token(MANAGEMENT).await?;
     let claims =
         token.expose().split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
     let claims: Option<Value> = claims.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     claims
         .as_ref()
-        .and_then(|claims| claims["oid"].as_str())
-        .map(str::to_owned)
+        .and_then(who)
         .ok_or_else(|| trouble("our own token does not say who we are").into())
+}
+
+/// The `oid` of a token, and what Azure calls its kind: somebody who signed in is a `User`, and a type
+/// that does not fit is refused (`UnmatchedPrincipalType`). A token without `idtyp` leaves it open.
+/// <https://learn.microsoft.com/entra/identity-platform/optional-claims-reference>
+fn who(claims: &Value) -> Option<(String, Option<&'static str>)> {
+    let kind = match claims["idtyp"].as_str() {
+        Some("app") => Some("ServicePrincipal"),
+        Some("user") => Some("User"),
+        _ => None,
+    };
+    claims["oid"].as_str().map(|oid| (oid.to_owned(), kind))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{acls_as_before, address};
+    use super::{acls_as_before, address, who};
+
+    #[test]
+    fn whoever_signed_in_is_no_service_principal() {
+        let of = |claims| who(&claims).map(|(_, kind)| kind);
+        assert_eq!(of(json!({"oid": "a", "idtyp": "app"})), Some(Some("ServicePrincipal")));
+        assert_eq!(of(json!({"oid": "a", "idtyp": "user"})), Some(Some("User")));
+        assert_eq!(of(json!({"oid": "a"})), Some(None));
+        assert_eq!(of(json!({"idtyp": "app"})), None);
+    }
 
     #[test]
     fn the_rule_that_let_us_in_does_not_stay() {

@@ -14,9 +14,12 @@
 //!
 //! <https://learn.microsoft.com/azure/key-vault/secrets/tutorial-rotation-dual>
 
+mod aged;
 pub mod entry;
 mod exception;
 pub mod family;
+mod open;
+mod places;
 mod run;
 mod server;
 
@@ -33,8 +36,10 @@ use crate::hold::{Ground, Held, HoldError};
 use crate::journal::{Journal, JournalError, Journals};
 use crate::lease::{Claim, LeaseError};
 use crate::lock::{LockError, ROTATE, host, user};
-use entry::{Began, Entry, Outcome, Step, due, noted, outcome};
+pub use aged::Aged;
+use entry::{Began, Entry, Outcome, Step, due, noted};
 use family::Family;
+pub use open::{Open, open_rotations};
 use run::Run;
 
 /// Where the WebJob that makes and forgets logins lies in the package.
@@ -51,6 +56,8 @@ pub struct Rotation<'a> {
     pub blueprint: &'a Blueprint,
     /// The environment's name.
     pub environment: &'a str,
+    /// `local` or `azure`: a rotation of one is nothing to the other.
+    pub target: &'a str,
     /// The subscription's ID.
     pub subscription: String,
     /// The platform.
@@ -132,22 +139,6 @@ pub fn journals(project: &Path, environment: &str) -> Journals<Entry> {
     Journals::at(project.join(".lazuli").join("rotations").join(environment))
 }
 
-/// The rotations that have not ended: number, secret, and when their next step is due if they wait.
-pub fn open_rotations(
-    journals: &Journals<Entry>,
-) -> Result<Vec<(u32, String, Option<Timestamp>)>, JournalError> {
-    let mut found = Vec::new();
-    for number in journals.numbers()? {
-        let story = journals.read(number)?;
-        if let Some(began) = entry::began(&story.records)
-            && outcome(&story.records).is_none()
-        {
-            found.push((number, began.secret.clone(), due(&story.records)));
-        }
-    }
-    Ok(found)
-}
-
 impl Rotation<'_> {
     /// The journals.
     pub fn journals(&self) -> Journals<Entry> {
@@ -182,20 +173,12 @@ impl Rotation<'_> {
 
     async fn begin_held(&self, family: Family, confirm: Duration) -> Result<Report, RotationError> {
         let journals = self.journals();
-        for number in journals.numbers()? {
-            let story = journals.read(number)?;
-            if outcome(&story.records).is_none()
-                && entry::began(&story.records)
-                    .is_some_and(|began| began.secrets.iter().any(|s| family.secrets().contains(s)))
-            {
-                let state = due(&story.records).map_or_else(
-                    || "it was interrupted".to_owned(),
-                    |due| format!("the old version is disabled at {due:.0}"),
-                );
-                let secret = entry::began(&story.records).map(|b| b.secret.clone());
+        for open in open_rotations(&journals, self.target)? {
+            if open.secrets.iter().any(|secret| family.secrets().contains(secret)) {
+                let state = open.state(Timestamp::now());
                 return Err(RotationError::Open {
-                    number,
-                    secret: secret.unwrap_or_default(),
+                    number: open.number,
+                    secret: open.secret,
                     state,
                 });
             }
@@ -205,6 +188,7 @@ impl Rotation<'_> {
                 number,
                 app: self.blueprint.app.clone(),
                 environment: self.environment.to_owned(),
+                target: self.target.to_owned(),
                 secret: family.asked().to_owned(),
                 secrets: family.secrets(),
                 by: user(),
@@ -227,12 +211,12 @@ impl Rotation<'_> {
 
     async fn resume_held(&self, now: bool) -> Result<Vec<Report>, RotationError> {
         let journals = self.journals();
-        let open = open_rotations(&journals)?;
+        let open = open_rotations(&journals, self.target)?;
         if open.is_empty() {
             return Err(RotationError::NothingOpen);
         }
         let mut reports = Vec::new();
-        for (number, secret, _) in open {
+        for Open { number, secret, .. } in open {
             let mut journal: Journal<Entry> = journals.resume(number)?;
             let family = Family::of(self.blueprint, &secret)
                 .map_err(|known| RotationError::Unknown(secret.clone(), known))?;

@@ -1,6 +1,6 @@
 //! The steps, each announced in the journal before it begins and harmless when it is done twice.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use lazuli_azure::{Error, Secret};
@@ -12,7 +12,7 @@ use super::exception::{self, Fault};
 use super::family::{Connection, Family, Kind, reads};
 use super::server::CacheKey;
 use super::{Broken, Report, Rotation, RotationError, trouble};
-use crate::cloud::{Place, Trouble, WEB_API};
+use crate::cloud::{Place, Trouble};
 use crate::event::{self, millis};
 use crate::journal::{Journal, JournalError};
 use crate::provision::secret_body;
@@ -23,11 +23,6 @@ const VAULT_API: &str = "2023-07-01";
 pub(super) const UNDOING: &str = "undoing";
 /// Which of the cache's keys, or which login, a version holds.
 const HOLDS: &str = "lazuli-credential";
-/// How long new instances may take: App Service's own limit is 230 s, and a second try is normal.
-const START_LIMIT: Duration = Duration::from_secs(2 * 230 + 30);
-/// Where the platform gives new instances the names of the old ones (as Azure does), this long after
-/// the restart they are the new ones.
-const SAME_NAMES: Duration = Duration::from_secs(90);
 
 const PLACES: [(Step, Place); 4] = [
     (Step::Staging, Place::Staging),
@@ -38,13 +33,13 @@ const PLACES: [(Step, Place); 4] = [
 
 /// A rotation under way.
 pub(super) struct Run<'a> {
-    rotation: &'a Rotation<'a>,
+    pub(super) rotation: &'a Rotation<'a>,
     journal: Journal<Entry>,
-    family: Family,
+    pub(super) family: Family,
 }
 
 /// What a step came to, in a few words.
-type Done = Result<String, Fault>;
+pub(super) type Done = Result<String, Fault>;
 
 impl<'a> Run<'a> {
     pub(super) fn new(rotation: &'a Rotation<'a>, journal: Journal<Entry>, family: Family) -> Self {
@@ -209,7 +204,7 @@ impl<'a> Run<'a> {
     }
 
     /// The current version of a secret and what it holds.
-    async fn current(&self, name: &str) -> Result<(String, Option<String>), Error> {
+    pub(super) async fn current(&self, name: &str) -> Result<(String, Option<String>), Error> {
         let secret = self.rotation.cloud.client().get(self.secret_id(name), VAULT_API).await?;
         let version = secret
             .pointer("/properties/secretUriWithVersion")
@@ -246,12 +241,10 @@ impl<'a> Run<'a> {
                 Some(noted) if noted != version => continue,
                 Some(_) => {}
                 None => {
+                    // First what the version holds: that the version is noted says that both are.
+                    let holds = holds.as_deref().unwrap_or("");
+                    self.note(Step::NewVersion, &format!("old-holds/{name}"), holds)?;
                     self.note(Step::NewVersion, &old, &version)?;
-                    self.note(
-                        Step::NewVersion,
-                        &format!("old-holds/{name}"),
-                        holds.as_deref().unwrap_or(""),
-                    )?;
                 }
             }
             let (value, holds) = self.credential(&name, holds.as_deref(), line).await?;
@@ -323,116 +316,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The Key Vault references of a place, and their status.
-    async fn references(&self, place: Place) -> Result<Vec<(String, Value)>, Error> {
-        let path = format!("{}/config/configreferences/appsettings", self.rotation.cloud.id(place));
-        let all = self.rotation.cloud.client().list(path, WEB_API).await?;
-        Ok(all
-            .into_iter()
-            .map(|mut one| {
-                (one["name"].as_str().unwrap_or_default().to_owned(), one["properties"].take())
-            })
-            .collect())
-    }
-
-    /// Names of the instances that run in a place, and whether all of them are ready.
-    async fn instances(&self, place: Place) -> Result<(Vec<String>, bool, Option<String>), Error> {
-        let path = format!("{}/instances", self.rotation.cloud.id(place));
-        let all = self.rotation.cloud.client().list(path, WEB_API).await?;
-        let names = all.iter().filter_map(|one| one["name"].as_str().map(str::to_owned)).collect();
-        let ready = all.iter().all(|one| one["properties"]["state"] == "READY");
-        let error = all.iter().find_map(|one| one["properties"]["lastError"].as_str());
-        Ok((names, ready, error.map(str::to_owned)))
-    }
-
-    /// Step 3 and 4: one place after the other. App Service starts the new instances beside the old
-    /// ones and turns to them when they answer.
-    async fn restart(&mut self, place: Place, line: &event::Step) -> Done {
-        let cloud = &self.rotation.cloud;
-        let (before, ..) = self.instances(place).await?;
-        cloud.client().post(format!("{}/restart", cloud.id(place)), WEB_API, None).await?;
-        let began = Instant::now();
-        loop {
-            let (now, ready, error) = self.instances(place).await?;
-            if before.is_empty() && now.is_empty() {
-                return Ok("nothing runs there".to_owned());
-            }
-            let fresh = now.iter().all(|name| !before.contains(name));
-            if !now.is_empty() && ready && (fresh || began.elapsed() > SAME_NAMES) {
-                break;
-            }
-            if let Some(error) = error.filter(|_| began.elapsed() > Duration::from_secs(2)) {
-                let what =
-                    format!("{} does not start on the new version: {error}", cloud.host(place));
-                return Err(self.with_log(trouble(what), place).await.into());
-            }
-            if began.elapsed() > START_LIMIT {
-                let what = format!(
-                    "{} had not started after {} s",
-                    cloud.host(place),
-                    START_LIMIT.as_secs()
-                );
-                return Err(self.with_log(trouble(what), place).await.into());
-            }
-            line.message("new instances start beside the old ones");
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        self.resolved(place).await?;
-        let looked = self.healthy(place).await?;
-        let took = began.elapsed().as_secs_f64();
-        Ok(format!("new instances after {took:.1} s{looked}"))
-    }
-
-    async fn with_log(&self, mut trouble: Trouble, place: Place) -> Trouble {
-        let lines = self.rotation.cloud.app_log(place).await;
-        trouble.log = (!lines.is_empty())
-            .then(|| (format!("the app's log on {}", self.rotation.cloud.host(place)), lines));
-        trouble
-    }
-
-    /// Every reference to the secrets resolves, and to the version that is current.
-    async fn resolved(&self, place: Place) -> Result<(), Fault> {
-        let secrets = self.family.read_by_app();
-        for (setting, reference) in self.references(place).await? {
-            let name = reference["secretName"].as_str().unwrap_or_default();
-            if !secrets.iter().any(|secret| secret == name) {
-                continue;
-            }
-            let status = reference["status"].as_str().unwrap_or_default();
-            if status != "Resolved" {
-                return Err(trouble(format!(
-                    "the setting {setting} of {} does not resolve ({status}): {}",
-                    self.rotation.cloud.host(place),
-                    reference["details"].as_str().unwrap_or_default()
-                ))
-                .into());
-            }
-            let (current, _) = self.current(name).await?;
-            if let Some(active) = reference["activeVersion"].as_str()
-                && active != current
-            {
-                return Err(trouble(format!(
-                    "the setting {setting} of {} still has version {active}, not {current}",
-                    self.rotation.cloud.host(place)
-                ))
-                .into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The backend's paths answer. Worker and scheduler have none: that their instances run is all
-    /// that can be seen from outside.
-    async fn healthy(&self, place: Place) -> Result<String, Fault> {
-        if !matches!(place, Place::Production | Place::Staging) {
-            return Ok(String::new());
-        }
-        for path in &self.rotation.health {
-            self.rotation.cloud.healthy(place, path).await?;
-        }
-        Ok(format!("; {} answer", self.rotation.health.join(", ")))
-    }
-
     /// At the end of the confirmation period, before anything is taken away.
     async fn confirm(&self) -> Done {
         for (_, place) in PLACES {
@@ -453,11 +336,10 @@ impl<'a> Run<'a> {
                 Ok("no server knows it; every place uses the new one".to_owned())
             }
             Kind::Cache => {
-                let old = CacheKey::of(
-                    self.noted(Step::NewVersion, &format!("old-holds/{}", self.family.asked()))
-                        .filter(|holds| !holds.is_empty())
-                        .as_deref(),
-                );
+                // By what the current version holds, not by what the one before it held: the key that
+                // everything uses is never made anew.
+                let (_, used) = self.current(self.family.asked()).await?;
+                let old = CacheKey::of(used.as_deref()).other();
                 self.rotation.regenerate(old).await?;
                 Ok(format!("the {} key was made anew", old.name().to_ascii_lowercase()))
             }
@@ -487,9 +369,7 @@ impl<'a> Run<'a> {
                     if self.rotation.cloud.has(place)
                         && reads(self.rotation.blueprint, place, &others)
                     {
-                        let id = self.rotation.cloud.id(place);
-                        let path = format!("{id}/config/configreferences/appsettings/refresh");
-                        self.rotation.cloud.client().post(path, WEB_API, None).await?;
+                        self.refresh(place).await?;
                     }
                 }
                 Ok("the old logins are gone, and the administrator has a new password".to_owned())

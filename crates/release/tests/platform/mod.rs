@@ -5,6 +5,8 @@
 //! Also used by the tests of the `lazuli` binary.
 #![allow(dead_code)] // Each of its users needs a part of it.
 
+pub(crate) mod vault;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -154,6 +156,8 @@ struct State {
     seen: Vec<String>,
     /// What production held, whenever it changed.
     history: Vec<u64>,
+    /// The vault, where a rotation is tested.
+    kept: Option<vault::Kept>,
 }
 
 /// The platform. Clones share it.
@@ -199,6 +203,7 @@ impl Platform {
         let mut table = Table::new();
         let mut names =
             vec!["management.azure.com".to_owned(), "login.microsoftonline.com".to_owned()];
+        names.push("notes-kv.vault.azure.net".to_owned());
         for site in [PRODUCTION, STAGING, WORKER, SCHEDULER] {
             names.push(format!("{site}.azurewebsites.net"));
             names.push(format!("{site}.scm.azurewebsites.net"));
@@ -226,6 +231,16 @@ impl Platform {
 
     pub(crate) fn fault(&self, fault: Fault) {
         self.lock().faults.insert(fault);
+    }
+
+    /// With a vault, as a rotation sees it.
+    pub(crate) fn keep(&self, kept: vault::Kept) {
+        self.lock().kept = Some(kept);
+    }
+
+    /// What became of it.
+    pub(crate) fn kept<T>(&self, look: impl FnOnce(&vault::Kept) -> T) -> T {
+        look(self.lock().kept.as_ref().expect("a vault"))
     }
 
     pub(crate) fn heal(&self) {
@@ -374,13 +389,25 @@ impl State {
     ) -> Response<Body> {
         self.tick();
         if host == "login.microsoftonline.com" {
+            let token = vault::Kept::token();
             return json(
                 200,
                 &json!({
-                    "token_type": "Bearer", "access_token": "token", "expires_in": 3600,
+                    "token_type": "Bearer", "access_token": token, "expires_in": 3600,
                     "ext_expires_in": 3600,
                 }),
             );
+        }
+        if host == "notes-kv.vault.azure.net"
+            && let Some(kept) = &mut self.kept
+        {
+            return kept.data(method, path, query, body);
+        }
+        if host == "management.azure.com"
+            && let Some(kept) = &mut self.kept
+            && let Some(answer) = kept.management(method, path, body)
+        {
+            return answer;
         }
         if host == "management.azure.com" {
             if self.faults.contains(&Fault::Throttled)

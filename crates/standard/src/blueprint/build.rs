@@ -458,6 +458,7 @@ fn monitoring(names: &Names, manifest: &Manifest, postgres: &Postgres) -> Monito
         retention_days: *monitoring::RETENTION_DAYS,
         insights,
         site_logs,
+        vault_logs: monitoring::VAULT_LOGS.iter().map(|s| (*s).to_owned()).collect(),
         action_groups: if alerts {
             [("oncall", &manifest.alerts.oncall), ("team", &manifest.alerts.team)]
                 .map(|(name, receivers)| ActionGroup {

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use lazuli_release::cloud::{Place, WEB_API};
-use lazuli_release::rotation::{journals, open_rotations};
 use lazuli_standard::data::secrets::ROTATION_DAYS;
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +14,7 @@ use crate::diagnostics::{Failure, release};
 use crate::printer::{BAD, BOLD, CAUTION, DIM, NAME, paint};
 use crate::project::Project;
 use crate::target::Session;
+use crate::waiting::{self, Waiting};
 
 const VAULT_API: &str = "2023-07-01";
 const ROLE_API: &str = "2022-04-01";
@@ -69,14 +69,16 @@ struct Listing {
     secrets: Vec<Secret>,
     /// Who may read values.
     readers: Vec<Reader>,
+    /// Rotations that have not ended.
+    rotations: Vec<Waiting>,
 }
 
 pub(crate) async fn run(_: Args, cx: &Context) -> Result<(), Failure> {
-    crate::target::refuse_azure(cx)?;
     let project = Project::open(cx)?;
     let session = Session::open(cx)?;
     let flags = cx.flags();
-    let listing = read(&project, &session).await.map_err(|error| {
+    let rotations = waiting::rotations(&project, cx);
+    let listing = read(&project, &session, rotations).await.map_err(|error| {
         if error.is_not_found() {
             return Failure::new(crate::exit::Exit::Target, "there is no vault yet")
                 .cause(error.to_string())
@@ -84,11 +86,15 @@ pub(crate) async fn run(_: Args, cx: &Context) -> Result<(), Failure> {
         }
         release::platform(&error, &flags)
     })?;
-    cx.printer.result(&listing, table);
+    cx.printer.result(&listing, |listing| table(listing, &flags));
     Ok(())
 }
 
-async fn read(project: &Project, session: &Session) -> Result<Listing, lazuli_azure::Error> {
+async fn read(
+    project: &Project,
+    session: &Session,
+    rotations: Vec<Waiting>,
+) -> Result<Listing, lazuli_azure::Error> {
     let (client, cloud) = (&session.client, session.cloud(project));
     let group = format!(
         "/subscriptions/{}/resourceGroups/{}",
@@ -120,13 +126,10 @@ async fn read(project: &Project, session: &Session) -> Result<Listing, lazuli_az
             );
         }
     }
-    let journals = journals(&project.root, project.environment.as_str());
-    let mut waiting = BTreeMap::new();
-    for (number, _, due) in open_rotations(&journals).unwrap_or_default() {
-        if let (Ok(story), Some(due)) = (journals.read(number), due)
-            && let Some(began) = lazuli_release::rotation::entry::began(&story.records)
-        {
-            waiting.extend(began.secrets.iter().map(|name| (name.to_ascii_lowercase(), due)));
+    let mut until = BTreeMap::new();
+    for open in rotations.iter().map(|waiting| &waiting.open) {
+        if let Some(due) = open.due {
+            until.extend(open.secrets.iter().map(|name| (name.to_ascii_lowercase(), due)));
         }
     }
     let now = Timestamp::now();
@@ -148,13 +151,13 @@ async fn read(project: &Project, session: &Session) -> Result<Listing, lazuli_az
             age_days,
             expires: time("exp"),
             overdue: age_days >= i64::from(*ROTATION_DAYS),
-            old_version_until: waiting.get(&name.to_ascii_lowercase()).copied(),
+            old_version_until: until.get(&name.to_ascii_lowercase()).copied(),
             references: references.remove(&name.to_ascii_lowercase()).unwrap_or_default(),
             name: name.to_owned(),
         });
     }
     let readers = readers(session, &vault, &names).await?;
-    Ok(Listing { vault: project.blueprint.vault.name.clone(), secrets, readers })
+    Ok(Listing { vault: project.blueprint.vault.name.clone(), secrets, readers, rotations })
 }
 
 /// Whoever holds a role, on the vault or above or below it, that reads values.
@@ -210,7 +213,7 @@ fn reads_values(pattern: &str) -> bool {
     }
 }
 
-fn table(listing: &Listing) -> String {
+fn table(listing: &Listing, flags: &str) -> String {
     let mut out = format!("{}\n", paint(BOLD, format_args!("Secrets in {}", listing.vault)));
     for secret in &listing.secrets {
         let age = match secret.age_days {
@@ -233,7 +236,7 @@ fn table(listing: &Listing) -> String {
             let _ = writeln!(
                 out,
                 "  {}",
-                paint(CAUTION, format_args!("the old version works until {until:.0}"))
+                paint(CAUTION, format_args!("the old version works {}", so_long(until)))
             );
         }
         if secret.references.is_empty() {
@@ -259,7 +262,19 @@ fn table(listing: &Listing) -> String {
             paint(DIM, format_args!("on {}", reader.scope))
         );
     }
+    for waiting in listing.rotations.iter().filter(|waiting| waiting.needs_somebody()) {
+        let _ = writeln!(out, "\n{}", waiting.text(flags));
+    }
     out
+}
+
+/// Until when, or until somebody does what is due.
+fn so_long(until: Timestamp) -> String {
+    if until > Timestamp::now() {
+        format!("until {until:.0}")
+    } else {
+        format!("still, though only until {until:.0}")
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `Microsoft.Insights/diagnosticSettings`, an extension of any resource
-//! (<https://learn.microsoft.com/rest/api/monitor/diagnostic-settings>). Kept; logs stay where the
-//! region keeps them.
+//! (<https://learn.microsoft.com/rest/api/monitor/diagnostic-settings>). What a vault records goes to the
+//! workspace named here ([`crate::monitor`]); whatever else is kept and sends nothing.
 
 use lazuli_azure::ResourceId;
 use serde_json::{Value, json};
@@ -20,7 +20,15 @@ use crate::control::{
 pub(super) const DIAGNOSTIC_SETTINGS: Stored = Stored {
     kind: "Microsoft.Insights/diagnosticSettings",
     api_versions: &["2021-05-01-preview"],
-    not_acted_upon: &["(all): nothing is forwarded"],
+    not_acted_upon: &[
+        "logs: of Key Vault, AuditEvent is sent; of others nothing",
+        "metrics",
+        "storageAccountId",
+        "eventHubAuthorizationRuleId",
+        "eventHubName",
+        "marketplacePartnerId",
+        "serviceBusRuleId",
+    ],
     placement: Placement::None,
     schema: Schema(&[
         schema::text("workspaceId"),

@@ -1,5 +1,6 @@
 //! `Microsoft.OperationalInsights/workspaces`: Log Analytics
-//! (<https://learn.microsoft.com/rest/api/loganalytics/workspaces>). Kept; takes nothing in yet.
+//! (<https://learn.microsoft.com/rest/api/loganalytics/workspaces>). Takes in what diagnostic settings
+//! send and answers queries: [`crate::monitor`].
 
 use std::sync::Arc;
 
@@ -87,7 +88,13 @@ impl ResourceType for Workspaces {
     }
 
     fn not_acted_upon(&self) -> &'static [&'static str] {
-        &["(all): nothing is taken in"]
+        &[
+            "workspaceCapping",
+            "publicNetworkAccessForIngestion",
+            "publicNetworkAccessForQuery",
+            "features",
+            "sharedKeys: nothing is taken in by them",
+        ]
     }
 
     fn check_name(&self, name: &str) -> Result<(), ArmError> {

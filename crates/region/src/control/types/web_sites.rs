@@ -146,6 +146,7 @@ const NOT_ACTED_UPON: &[&str] = &[
     "siteConfig.vnetRouteAllEnabled",
     "siteConfig.autoHealRules",
     "storageAccountRequired",
+    "keyVaultReferenceIdentity (the system-assigned one is used)",
     "redundancyMode",
     "endToEndEncryptionEnabled",
 ];
