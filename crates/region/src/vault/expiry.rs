@@ -13,7 +13,7 @@ use lazuli_azure::{Client, ResourceId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{KIND, Vaults, Version};
+use super::{KIND, Kind, Vaults, Version};
 use crate::store::{Batch, Resource};
 
 /// How often it is looked.
@@ -87,7 +87,7 @@ impl Vaults {
             if subscriptions.is_empty() {
                 continue;
             }
-            let Ok(versions) = self.list(vault.id.name(), false) else { continue };
+            let Ok(versions) = self.list(Kind::Secret, vault.id.name(), false) else { continue };
             for subscription in subscriptions {
                 let url = "/properties/destination/properties/endpointUrl";
                 let Some(url) = subscription.text(url) else { continue };
@@ -208,6 +208,9 @@ mod tests {
             content_type: None,
             tags: None,
             deleted: None,
+            managed: false,
+            detail: serde_json::Value::Null,
+            policy: serde_json::Value::Null,
         }
     }
 

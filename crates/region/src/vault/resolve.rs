@@ -6,7 +6,7 @@
 use futures_util::future::BoxFuture;
 
 use super::audit::Event;
-use super::{VaultError, Vaults};
+use super::{Kind, VaultError, Vaults};
 use crate::appservice::references::{Answer, Reference, Secret, Secrets, Status};
 use crate::control::authorization::{Permission, allowed};
 
@@ -50,10 +50,14 @@ impl Vaults {
                     let secret = Secret::new(read.value.as_str());
                     (Ok(secret.of_version(read.version.version)), 200)
                 }
-                Err(VaultError::NotFound(what)) => {
+                Err(VaultError::NotFound(_, what)) => {
                     // The secret itself, or only the version asked for.
                     let status = match &reference.version {
-                        Some(_) if self.current(&reference.vault, &reference.secret).is_ok() => {
+                        Some(_)
+                            if self
+                                .current(Kind::Secret, &reference.vault, &reference.secret)
+                                .is_ok() =>
+                        {
                             Status::SecretVersionNotFound
                         }
                         _ => Status::SecretNotFound,
