@@ -19,6 +19,7 @@
 mod asked;
 mod authority;
 mod body;
+mod certificate;
 mod front;
 mod gateway;
 mod headers;
@@ -38,7 +39,9 @@ mod upstream;
 
 pub use authority::{Authority, AuthorityError, IssuedPem, Secret};
 pub use body::{Body, BoxError, empty, full};
+pub use certificate::Certificate;
 pub use gateway::{Dialer, Gateway, Limits, Options, Origin, Peer, Service};
 pub use instance::{Counters, Instance, LATENCY_BOUNDS_MS};
+pub use names::is_azure;
 pub use site::{Pool, RampUp, Site, SiteState, TlsVersion};
 pub use table::{Table, Target};
