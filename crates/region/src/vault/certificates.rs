@@ -65,18 +65,15 @@ impl Vaults {
         let value = asked["value"].as_str().ok_or_else(|| {
             VaultError::BadParameter("The parameter 'value' is required.".to_owned())
         })?;
+        // PEM comes as it is or, by `az` and the SDKs, in base64 as PFX does.
+        let bytes = zeroize::Zeroizing::new(match is_pem(value.as_bytes()) {
+            true => value.as_bytes().to_vec(),
+            false => unbase64(value).ok_or_else(|| refused(BundleError::NotPfx))?,
+        });
         let declared = asked["policy"]["secret_props"]["contentType"].as_str();
-        let content_type = match declared {
-            Some(PEM) => PEM,
-            None if value.trim_start().starts_with("-----BEGIN ") => PEM,
-            _ => policy::PFX,
-        };
+        let content_type = if is_pem(&bytes) || declared == Some(PEM) { PEM } else { policy::PFX };
         let password =
             zeroize::Zeroizing::new(asked["pwd"].as_str().unwrap_or_default().to_owned());
-        let bytes = zeroize::Zeroizing::new(match content_type {
-            PEM => value.as_bytes().to_vec(),
-            _ => unbase64(value).ok_or_else(|| refused(BundleError::NotPfx))?,
-        });
         let read = tokio::task::spawn_blocking(move || match content_type {
             PEM => Bundle::from_pem(std::str::from_utf8(&bytes).unwrap_or_default()),
             _ => Bundle::from_pfx(&bytes, &password),
@@ -185,6 +182,10 @@ impl Vaults {
     }
 }
 
+fn is_pem(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"-----BEGIN ")
+}
+
 /// What the secret of a certificate holds: PFX without a password in base64, or PEM. Of a key that may not
 /// leave the vault the certificate alone.
 fn secret_of(
@@ -230,7 +231,7 @@ fn refused(error: BundleError) -> VaultError {
 
 /// The certificate with its key that a secret's value holds: for whoever serves it.
 pub(crate) fn of_secret(value: &str) -> Result<Bundle, BundleError> {
-    if value.trim_start().starts_with("-----BEGIN ") {
+    if is_pem(value.as_bytes()) {
         return Bundle::from_pem(value);
     }
     Bundle::from_pfx(&unbase64(value.trim()).ok_or(BundleError::NotPfx)?, "")

@@ -21,6 +21,9 @@ async fn versions_are_kept_and_the_newest_is_current() {
     let one = vaults.set("kv", "Db-Password", "one", NewSecret::default()).await.expect("set");
     let two = vaults.set("KV", "db-password", "two", NewSecret::default()).await.expect("set");
     assert_ne!(one.version, two.version);
+    let encoded = crate::identity::token::base64(bundle.to_pem().as_bytes());
+    let encoded = serde_json::json!({ "value": encoded });
+    vaults.import_certificate("kv", "also", &encoded).await.expect("imported");
     assert_eq!(*vaults.read("kv", "DB-PASSWORD", None).expect("read").value, "two");
     let first = vaults.read("kv", "db-password", Some(&one.version)).expect("read");
     assert_eq!(*first.value, "one");
@@ -207,6 +210,9 @@ async fn a_certificate_is_imported_backed_up_and_restored() {
     let pem = serde_json::json!({ "value": *bundle.to_pem() });
     let two = vaults.import_certificate("kv", "www", &pem).await.expect("imported");
     assert_ne!(one.version, two.version);
+    let encoded = crate::identity::token::base64(bundle.to_pem().as_bytes());
+    let encoded = serde_json::json!({ "value": encoded });
+    vaults.import_certificate("kv", "also", &encoded).await.expect("imported");
     let secret = vaults.read("kv", "www", None).expect("its secret");
     assert!(secret.value.contains("BEGIN PRIVATE KEY"));
     assert_eq!(secret.version.content_type.as_deref(), Some("application/x-pem-file"));

@@ -67,7 +67,7 @@ impl ResourceType for Certificates {
         &[
             "serverFarmId",
             "domainValidationMethod",
-            "canonicalName: the certificate is made and bound, but signed by itself, as the region's authority may issue for Azure's names alone; who is to trust it trusts cerBlob",
+            "canonicalName: the certificate is made and bound, but signed by itself, as the region's authority may issue for Azure's names alone; who is to trust it takes it from the handshake",
         ]
     }
 
@@ -201,7 +201,10 @@ impl ResourceType for Certificates {
         let now = Timestamp::now();
         let ends = body["properties"]["expirationDate"].as_str().and_then(|at| at.parse().ok());
         body["properties"]["valid"] = json!(ends.is_some_and(|ends: Timestamp| ends > now));
-        for name in ["pfxBlob", "password", "siteName", "selfLink", "hostingEnvironmentProfile"] {
+        // Azure shows no `cerBlob` either: `az` would fail on it. The handshake shows the certificate.
+        let hidden =
+            ["cerBlob", "pfxBlob", "password", "siteName", "selfLink", "hostingEnvironmentProfile"];
+        for name in hidden {
             body["properties"][name] = Value::Null;
         }
         body
