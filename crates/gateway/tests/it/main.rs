@@ -4,6 +4,7 @@
 
 mod drain;
 mod framing;
+mod own_names;
 mod proxy;
 mod resend;
 mod site;

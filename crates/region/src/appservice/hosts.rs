@@ -124,9 +124,10 @@ impl AppService {
             changes.push(RouteChange { host: host.clone(), target: target.cloned(), certificate });
             now.insert(host);
         }
-        let before = match now.is_empty() {
-            true => hosts.published.remove(key),
-            false => hosts.published.insert(key.clone(), now.clone()),
+        let before = if now.is_empty() {
+            hosts.published.remove(key)
+        } else {
+            hosts.published.insert(key.clone(), now.clone())
         };
         for host in before.unwrap_or_default().difference(&now) {
             changes.push(RouteChange { host: host.clone(), target: None, certificate: None });

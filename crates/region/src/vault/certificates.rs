@@ -66,9 +66,10 @@ impl Vaults {
             VaultError::BadParameter("The parameter 'value' is required.".to_owned())
         })?;
         // PEM comes as it is or, by `az` and the SDKs, in base64 as PFX does.
-        let bytes = zeroize::Zeroizing::new(match is_pem(value.as_bytes()) {
-            true => value.as_bytes().to_vec(),
-            false => unbase64(value).ok_or_else(|| refused(BundleError::NotPfx))?,
+        let bytes = zeroize::Zeroizing::new(if is_pem(value.as_bytes()) {
+            value.as_bytes().to_vec()
+        } else {
+            unbase64(value).ok_or_else(|| refused(BundleError::NotPfx))?
         });
         let declared = asked["policy"]["secret_props"]["contentType"].as_str();
         let content_type = if is_pem(&bytes) || declared == Some(PEM) { PEM } else { policy::PFX };

@@ -179,15 +179,12 @@ fn encrypt(key: &PrivateKey, algorithm: &str, plain: &[u8]) -> Result<Vec<u8>, V
     let public = decrypting(key, algorithm)?.public_key();
     let too_long = |_| wrong("Invalid length of 'value': it is too long for the key.");
     let mut out = vec![0; public.key_size_bytes()];
-    let length = match padding {
-        Some(padding) => {
-            let key = OaepPublicEncryptingKey::new(public).map_err(too_long)?;
-            key.encrypt(padding, plain, &mut out, None).map_err(too_long)?.len()
-        }
-        None => {
-            let key = Pkcs1PublicEncryptingKey::new(public).map_err(too_long)?;
-            key.encrypt(plain, &mut out).map_err(too_long)?.len()
-        }
+    let length = if let Some(padding) = padding {
+        let key = OaepPublicEncryptingKey::new(public).map_err(too_long)?;
+        key.encrypt(padding, plain, &mut out, None).map_err(too_long)?.len()
+    } else {
+        let key = Pkcs1PublicEncryptingKey::new(public).map_err(too_long)?;
+        key.encrypt(plain, &mut out).map_err(too_long)?.len()
     };
     out.truncate(length);
     Ok(out)
@@ -199,15 +196,12 @@ fn decrypt(key: &PrivateKey, algorithm: &str, sealed: &[u8]) -> Result<Vec<u8>, 
     // One answer, whatever is wrong.
     let failed = |_| wrong("The parameter is incorrect.");
     let mut out = vec![0; private.key_size_bytes()];
-    let length = match padding {
-        Some(padding) => {
-            let key = OaepPrivateDecryptingKey::new(private).map_err(failed)?;
-            key.decrypt(padding, sealed, &mut out, None).map_err(failed)?.len()
-        }
-        None => {
-            let key = Pkcs1PrivateDecryptingKey::new(private).map_err(failed)?;
-            key.decrypt(sealed, &mut out).map_err(failed)?.len()
-        }
+    let length = if let Some(padding) = padding {
+        let key = OaepPrivateDecryptingKey::new(private).map_err(failed)?;
+        key.decrypt(padding, sealed, &mut out, None).map_err(failed)?.len()
+    } else {
+        let key = Pkcs1PrivateDecryptingKey::new(private).map_err(failed)?;
+        key.decrypt(sealed, &mut out).map_err(failed)?.len()
     };
     out.truncate(length);
     Ok(out)

@@ -258,9 +258,10 @@ impl Vaults {
             let object = self.alive(*member, vault, name)?;
             let mut versions = Vec::new();
             for (id, record) in self.version_records(*member, vault, name)? {
-                let value = match record.value.is_empty() {
-                    true => String::new(),
-                    false => base64(&self.unseal(*member, vault, name, &id, &record)?),
+                let value = if record.value.is_empty() {
+                    String::new()
+                } else {
+                    base64(&self.unseal(*member, vault, name, &id, &record)?)
                 };
                 versions.push((id, record, value));
             }
@@ -316,9 +317,10 @@ impl Vaults {
             };
             let mut current = None;
             for (id, mut record, value) in backed.versions {
-                let value = Zeroizing::new(match encoded {
-                    true => unbase64(&value).ok_or_else(malformed)?,
-                    false => value.into_bytes(),
+                let value = Zeroizing::new(if encoded {
+                    unbase64(&value).ok_or_else(malformed)?
+                } else {
+                    value.into_bytes()
                 });
                 if member != Kind::Certificate {
                     record.value = self.seal(member, vault, &name, &id, &value);

@@ -136,13 +136,13 @@ impl Vaults {
         let permission =
             Permission::DataAction("Microsoft.KeyVault/vaults/secrets/getSecret/action");
         let scope = vault.id.child("secrets", secret).unwrap_or_else(|_| vault.id.clone());
-        let read = match trusted && allowed(&self.store, principal, permission, &scope) {
-            false => Err((NoCertificate::Denied, 403)),
-            true => match Vaults::read(self, name, secret, None) {
-                Ok(read) => Ok(read),
-                Err(VaultError::NotFound(..)) => Err((NoCertificate::NoSecret, 404)),
-                Err(_) => Err((NoCertificate::NoSecret, 403)),
-            },
+        let read = if trusted && allowed(&self.store, principal, permission, &scope) {
+            Vaults::read(self, name, secret, None).map_err(|error| match error {
+                VaultError::NotFound(..) => (NoCertificate::NoSecret, 404),
+                _ => (NoCertificate::NoSecret, 403),
+            })
+        } else {
+            Err((NoCertificate::Denied, 403))
         };
         self.audit.record(Event {
             vault: vault.id.as_str(),

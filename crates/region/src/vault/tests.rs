@@ -21,9 +21,6 @@ async fn versions_are_kept_and_the_newest_is_current() {
     let one = vaults.set("kv", "Db-Password", "one", NewSecret::default()).await.expect("set");
     let two = vaults.set("KV", "db-password", "two", NewSecret::default()).await.expect("set");
     assert_ne!(one.version, two.version);
-    let encoded = crate::identity::token::base64(bundle.to_pem().as_bytes());
-    let encoded = serde_json::json!({ "value": encoded });
-    vaults.import_certificate("kv", "also", &encoded).await.expect("imported");
     assert_eq!(*vaults.read("kv", "DB-PASSWORD", None).expect("read").value, "two");
     let first = vaults.read("kv", "db-password", Some(&one.version)).expect("read");
     assert_eq!(*first.value, "one");

@@ -163,7 +163,7 @@ pub(super) fn texts(context: &Context, host: &str) -> Vec<String> {
         parts.filter_map(Value::as_str).collect::<String>()
     };
     let sets = lookup(context, host, "TXT");
-    sets.iter().flat_map(|set| set["TXTRecords"].as_array()).flatten().map(parts).collect()
+    sets.iter().filter_map(|set| set["TXTRecords"].as_array()).flatten().map(parts).collect()
 }
 
 /// What a name is another name for.
@@ -176,6 +176,6 @@ pub(super) fn alias(context: &Context, host: &str) -> Option<String> {
 /// A name's addresses.
 pub(super) fn addresses(context: &Context, host: &str) -> Vec<String> {
     let sets = lookup(context, host, "A");
-    let records = sets.iter().flat_map(|set| set["ARecords"].as_array()).flatten();
+    let records = sets.iter().filter_map(|set| set["ARecords"].as_array()).flatten();
     records.filter_map(|record| record["ipv4Address"].as_str().map(str::to_owned)).collect()
 }

@@ -355,7 +355,7 @@ fn managed(
         ));
     };
     if web_host_name_bindings::record_type(context, &key, host).is_none() {
-        let leads = dns::alias(context, host).map_or_else(|| "nowhere".to_owned(), |to| to);
+        let leads = dns::alias(context, host).unwrap_or_else(|| "nowhere".to_owned());
         return Err(ArmError::bad_request(
             "BadRequest",
             format!(
