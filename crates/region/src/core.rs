@@ -141,6 +141,7 @@ impl Assembled {
             Gateway::new(authority.clone(), Arc::new(Outside(host.clone())), Options::default())?;
         let audit = Audit::open(&directory.logs().join("vault-audit.jsonl"))?;
         let vaults = Vaults::new(&store, sealer.clone(), audit);
+        vaults.adopt().await?;
         let postgres = Arc::new(Postgres::new(postgres::Config {
             host: host.clone(),
             authority: authority.clone(),

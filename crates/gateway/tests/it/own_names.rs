@@ -46,7 +46,7 @@ async fn a_name_shows_the_certificate_that_was_brought_for_it_from_one_handshake
     let front = front().await;
     // Without one: Azure's own, which is for another name.
     let refused = front.tls_with(WWW, front.trusting()).await.expect_err("another name");
-    assert!(refused.to_string().contains("NotValidForName"), "{refused}");
+    assert!(refused.to_string().contains("not valid for name"), "{refused}");
     let (first, der) = certificate(WWW);
     front.gateway.update(|table| table.certify(WWW, Some(first.clone())));
     let tls = front.tls_with(WWW, trusting(&der)).await.expect("the certificate brought");

@@ -205,7 +205,10 @@ impl Vaults {
         }
         let mut batch = Batch::new();
         for member in kind.family() {
-            self.forget(&mut batch, *member, vault, name);
+            let object = self.object(*member, vault, name)?;
+            if object.is_some_and(|object| object.managed || *member == kind) {
+                self.forget(&mut batch, *member, vault, name);
+            }
         }
         self.store.commit(batch).await?;
         Ok(())
@@ -255,7 +258,10 @@ impl Vaults {
         }
         let mut objects = Vec::new();
         for member in kind.family() {
-            let object = self.alive(*member, vault, name)?;
+            let object = match self.object(*member, vault, name)? {
+                Some(object) if object.managed || *member == kind => object,
+                _ => continue,
+            };
             let mut versions = Vec::new();
             for (id, record) in self.version_records(*member, vault, name)? {
                 let value = if record.value.is_empty() {
@@ -349,7 +355,9 @@ impl Vaults {
     ) -> Result<(), VaultError> {
         let mut batch = Batch::new();
         for member in kind.family() {
-            if let Some(mut object) = self.object(*member, vault, name)? {
+            if let Some(mut object) = self.object(*member, vault, name)?
+                && (object.managed || *member == kind)
+            {
                 object.deleted = deleted;
                 batch.put_state(member.objects(), &object_key(vault, name), to_json(&object));
             }

@@ -10,6 +10,7 @@
 //!
 //! <https://learn.microsoft.com/rest/api/keyvault/>
 
+mod adopt;
 pub mod audit;
 mod certificates;
 mod cryptography;
