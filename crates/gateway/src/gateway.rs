@@ -127,7 +127,7 @@ pub struct Gateway {
 
 /// What all reactors see.
 pub(crate) struct Shared {
-    table: ArcSwap<Table>,
+    table: Arc<ArcSwap<Table>>,
     pub(crate) tls: Tls,
     pub(crate) issuer: String,
     pub(crate) dialer: Arc<dyn Dialer>,
@@ -174,10 +174,11 @@ impl Gateway {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
+        let table = Arc::<ArcSwap<Table>>::default();
         let shared = Arc::new(Shared {
-            table: ArcSwap::default(),
+            table: table.clone(),
             issuer: authority.subject().to_owned(),
-            tls: Tls::new(authority).map_err(io::Error::other)?,
+            tls: Tls::new(authority, table).map_err(io::Error::other)?,
             dialer,
             limits: options.limits,
             runtime: Handle::current(),

@@ -28,8 +28,8 @@ pub(crate) const AZURE_DOMAINS: [&str; 10] = [
 /// The domain under which every site is also reachable by a browser that knows no proxy.
 const LOCAL: &str = "localhost";
 
-/// Whether `host` (canonical) is one of Azure's.
-pub(crate) fn is_azure(host: &str) -> bool {
+/// Whether `host` (lower case, without a trailing dot) is one of Azure's: no site may have it for its own.
+pub fn is_azure(host: &str) -> bool {
     AZURE_DOMAINS.iter().any(|domain| is_within(host, domain))
 }
 

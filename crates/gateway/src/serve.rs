@@ -162,7 +162,7 @@ async fn plain(
 async fn terminate(shared: Arc<Shared>, io: impl Io, peer: Peer, permit: Rc<OwnedSemaphorePermit>) {
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
-        let name = tls::server_name(&start.client_hello());
+        let name = tls::server_name(&start.client_hello(), &shared.table());
         let (minimum, h2) = match &name {
             None => (TlsVersion::V1_2, false),
             Some(name) => match shared.table().get(&names::table_name(name)) {
@@ -193,8 +193,11 @@ async fn terminate(shared: Arc<Shared>, io: impl Io, peer: Peer, permit: Rc<Owne
         .and_then(|suite| suite.suite().as_str())
         .map_or(256, |name| if name.contains("AES_128") { 128 } else { 256 });
     // Bits of the key and of the cipher, issuer, subject.
-    let arr =
-        format!("256|{cipher}|{}|CN={}", shared.issuer, server_name.as_deref().unwrap_or_default());
+    let name = server_name.as_deref().unwrap_or_default();
+    let arr = match shared.table().certificate(name) {
+        Some(brought) => format!("256|{cipher}|{}", brought.names),
+        None => format!("256|{cipher}|{}|CN={name}", shared.issuer),
+    };
     let connection = Connection {
         client: ClientHeaders::new(peer.addr, Some((version, &arr))),
         gateway: shared,
@@ -375,7 +378,8 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
             format!("this connection was opened for {server_name}, not for {host}"),
         );
     }
-    let target = connection.gateway.table().get(&asked.name).cloned();
+    let ours = connection.peer.tls || listens(host, asked.port.unwrap_or(80));
+    let target = connection.gateway.table().get(&asked.name).filter(|_| ours).cloned();
     match target {
         Some(Target::Site(site)) => front::serve(connection, &asked, site, request).await,
         Some(Target::Service(service))
@@ -422,6 +426,12 @@ async fn answer(connection: &Rc<Connection>, request: Request<Incoming>) -> Resp
     }
 }
 
+/// Whether App Service, and with it the region, answers at that port of a host name of its own. Azure's
+/// names are the region's whatever the port is.
+fn listens(host: &str, port: u16) -> bool {
+    matches!(port, 80 | 443) || names::is_azure(host) || names::is_local(host)
+}
+
 /// Why a client may not be connected to `host`, which is not of the region.
 fn refusal(connection: &Connection, host: &str) -> Option<Response<ResponseBody>> {
     if names::is_azure(host) {
@@ -465,7 +475,7 @@ async fn connect(
     let host = names::canonical(host);
     let upgrade = hyper::upgrade::on(&mut request);
     let shared = connection.gateway.clone();
-    let ours = shared.table().get(&names::table_name(&host)).is_some();
+    let ours = listens(&host, port) && shared.table().get(&names::table_name(&host)).is_some();
     let permit = connection.permit.clone();
     if ours {
         let peer = connection.peer;

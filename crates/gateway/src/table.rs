@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use crate::{Service, Site, names::canonical};
+use crate::{Certificate, Service, Site, names::canonical};
 
 /// Who answers for a host name.
 #[derive(Clone)]
@@ -27,6 +27,10 @@ impl fmt::Debug for Target {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     targets: HashMap<Box<str>, Target>,
+    /// Of names that are not Azure's.
+    certificates: HashMap<Box<str>, Certificate>,
+    /// How many targets are for `*.` something.
+    wildcards: usize,
 }
 
 impl Table {
@@ -35,19 +39,49 @@ impl Table {
         Self::default()
     }
 
-    /// Routes `host` (exact, any case, a trailing dot ignored) to `target`; returns whom it replaced.
+    /// Routes `host` (any case, a trailing dot ignored; a first label `*` stands for any one label) to
+    /// `target`; returns whom it replaced.
     pub fn insert(&mut self, host: &str, target: Target) -> Option<Target> {
-        self.targets.insert(canonical(host).into(), target)
+        let before = self.targets.insert(canonical(host).into(), target);
+        self.wildcards += usize::from(before.is_none() && host.starts_with("*."));
+        before
     }
 
-    /// Forgets `host`.
+    /// Forgets `host`, and its certificate.
     pub fn remove(&mut self, host: &str) -> Option<Target> {
-        self.targets.remove(&*canonical(host))
+        self.certificates.remove(&*canonical(host));
+        let before = self.targets.remove(&*canonical(host));
+        self.wildcards -= usize::from(before.is_some() && host.starts_with("*."));
+        before
+    }
+
+    /// Shows `certificate` to whoever asks for `host`; without one the region's own is shown.
+    pub fn certify(&mut self, host: &str, certificate: Option<Certificate>) {
+        let host = canonical(host);
+        match certificate {
+            Some(certificate) => self.certificates.insert(host.into(), certificate),
+            None => self.certificates.remove(&*host),
+        };
     }
 
     /// Who answers for `host`.
     pub fn get(&self, host: &str) -> Option<&Target> {
-        self.targets.get(&*canonical(host))
+        self.find(&self.targets, host)
+    }
+
+    /// The certificate that was brought for `host`.
+    pub fn certificate(&self, host: &str) -> Option<&Certificate> {
+        self.find(&self.certificates, host)
+    }
+
+    fn find<'a, T>(&self, map: &'a HashMap<Box<str>, T>, host: &str) -> Option<&'a T> {
+        let host = canonical(host);
+        let exact = map.get(&*host);
+        if exact.is_some() || self.wildcards == 0 || self.targets.contains_key(&*host) {
+            return exact;
+        }
+        let (_, domain) = host.split_once('.')?;
+        map.get(format!("*.{domain}").as_str())
     }
 
     /// Every host name and its target.
@@ -66,6 +100,23 @@ mod tests {
 
     fn site(host: &str) -> Target {
         Target::Site(Arc::new(Site { host: host.to_owned(), ..Site::new("x", None) }))
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        let mut table = Table::new();
+        table.insert("*.example.org", site("a"));
+        table.insert("www.example.org", site("b"));
+        let found = |table: &Table, host: &str| match table.get(host) {
+            Some(Target::Site(site)) => Some(site.host.clone()),
+            _ => None,
+        };
+        assert_eq!(found(&table, "x.Example.org").as_deref(), Some("a"));
+        assert_eq!(found(&table, "www.example.org").as_deref(), Some("b"));
+        assert_eq!(found(&table, "example.org"), None);
+        assert_eq!(found(&table, "x.y.example.org"), None);
+        table.remove("*.example.org");
+        assert_eq!(found(&table, "x.example.org"), None);
     }
 
     proptest! {

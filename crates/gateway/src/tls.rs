@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -9,7 +10,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::{Authority, TlsVersion, names};
+use crate::{Authority, Table, Target, TlsVersion, names};
 
 /// The configurations a connection may be served with. Which one follows from the server name, so
 /// that a site's `minTlsVersion` acts in the handshake, where clients look for it.
@@ -19,8 +20,11 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn new(authority: Arc<Authority>) -> Result<Self, rustls::Error> {
-        let resolver: Arc<dyn ResolvesServerCert> = Arc::new(Resolver(authority));
+    pub(crate) fn new(
+        authority: Arc<Authority>,
+        table: Arc<ArcSwap<Table>>,
+    ) -> Result<Self, rustls::Error> {
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::new(Resolver { authority, table });
         let provider = Arc::new(aws_lc_rs::default_provider());
         // Sessions resume by ticket alone: no shared session cache, hence no lock in a handshake.
         // The ticket holds the server name, and is not accepted for another one.
@@ -57,7 +61,10 @@ impl Tls {
     }
 }
 
-struct Resolver(Arc<Authority>);
+struct Resolver {
+    authority: Arc<Authority>,
+    table: Arc<ArcSwap<Table>>,
+}
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,17 +74,31 @@ impl fmt::Debug for Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = server_name(&hello)?;
-        self.0
-            .leaf(&name)
+        let table = self.table.load();
+        let name = server_name(&hello, &table)?;
+        if let Some(brought) = table.certificate(&name) {
+            return Some(brought.key.clone());
+        }
+        // A site's own host name without a certificate gets Azure's, which is for another name: what App
+        // Service does, and what the client is to judge. The authority may issue for no other name.
+        let own = match table.get(&name) {
+            Some(Target::Site(site)) if !issuable(&name) => site.host.as_str(),
+            _ => name.as_str(),
+        };
+        self.authority
+            .leaf(own)
             .inspect_err(|error| tracing::warn!(%name, %error, "no certificate for a server name"))
             .ok()
     }
 }
 
-/// The name a client asks for, canonical, if the authority may issue for it. Clients that send none
-/// connected to an address, which can only be the loopback listener's.
-pub(crate) fn server_name(hello: &ClientHello<'_>) -> Option<String> {
+fn issuable(name: &str) -> bool {
+    names::is_azure(name) || names::is_local(name)
+}
+
+/// The name a client asks for, canonical, if it is Azure's, the machine's or a site's own. Clients that
+/// send none connected to an address, which can only be the loopback listener's.
+pub(crate) fn server_name(hello: &ClientHello<'_>, table: &Table) -> Option<String> {
     let name = names::canonical(hello.server_name().unwrap_or("localhost")).into_owned();
-    (names::is_azure(&name) || names::is_local(&name)).then_some(name)
+    (issuable(&name) || table.get(&name).is_some()).then_some(name)
 }

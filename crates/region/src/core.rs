@@ -146,6 +146,7 @@ impl Assembled {
         let logs = Logs::open(directory.logs().join("workspaces"), &store)?;
         let audit = Audit::open(&directory.logs().join("vault-audit.jsonl"))?.sent_by(logs.clone());
         let vaults = Vaults::new(&store, sealer.clone(), audit);
+        vaults.adopt().await?;
         let postgres = Arc::new(Postgres::new(postgres::Config {
             host: host.clone(),
             authority: authority.clone(),

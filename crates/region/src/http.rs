@@ -30,6 +30,9 @@ pub trait Whole: Send + Sync + 'static {
     ) -> BoxFuture<'static, Response<Bytes>>;
 }
 
+/// What is read on and let go when a body is too large: who is still sending hears no answer.
+const LET_GO: usize = 32 << 20;
+
 /// Reads the body, then asks the service.
 pub fn call<S: Whole>(
     service: Arc<S>,
@@ -55,16 +58,22 @@ enum ReadError {
 
 async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, ReadError> {
     let mut out = BytesMut::new();
+    let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ReadError::Broken)?;
         if let Ok(data) = frame.into_data() {
-            if out.len() + data.len() > limit {
-                return Err(ReadError::TooLarge);
+            length += data.len();
+            if length > limit + LET_GO {
+                break;
             }
-            out.extend_from_slice(&data);
+            if length > limit {
+                out = BytesMut::new();
+            } else {
+                out.extend_from_slice(&data);
+            }
         }
     }
-    Ok(out.freeze())
+    if length > limit { Err(ReadError::TooLarge) } else { Ok(out.freeze()) }
 }
 
 /// An answer without a body.

@@ -3,6 +3,7 @@
 //! clients meet it on the wire. Start-up is recovery; there is no other kind.
 
 pub mod appservice;
+pub mod certificate;
 pub mod control;
 pub mod core;
 pub mod directory;

@@ -80,7 +80,7 @@ pub async fn open(path: &Path, store: &Store, blobs: &Path) -> Result<Sealer, Re
 async fn records(store: &Store, sealer: &Sealer) -> Result<usize, StoreError> {
     let (mut count, mut batch, mut waiting) = (0, Batch::new(), 0);
     for (namespace, key, value) in store.every_state() {
-        let Some(anew) = record(sealer, &key, &value) else { continue };
+        let Some(anew) = record(sealer, &namespace, &key, &value) else { continue };
         batch.put_state(&namespace, &key, anew);
         (count, waiting) = (count + 1, waiting + 1);
         if waiting == GROUP {
@@ -93,7 +93,7 @@ async fn records(store: &Store, sealer: &Sealer) -> Result<usize, StoreError> {
 }
 
 /// A record with everything in it sealed anew; `None` where nothing was to do.
-fn record(sealer: &Sealer, key: &str, value: &[u8]) -> Option<Vec<u8>> {
+fn record(sealer: &Sealer, namespace: &str, key: &str, value: &[u8]) -> Option<Vec<u8>> {
     if sealer.is_old(value) {
         return again(sealer, key, value);
     }
@@ -103,6 +103,7 @@ fn record(sealer: &Sealer, key: &str, value: &[u8]) -> Option<Vec<u8>> {
     for Sealed { text: old, bytes, version } in inside(sealer, value) {
         let object = version.map(|version| format!("{OBJECTS}/{key}/{version}"));
         let anew = again(sealer, key, &bytes)
+            .or_else(|| again(sealer, &format!("{namespace}/{key}"), &bytes))
             .or_else(|| object.and_then(|place| again(sealer, &place, &bytes)));
         if let Some(anew) = anew {
             // As text: the rest of the record stays to the byte. Base64 is the same in JSON.
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
     use crate::directory::Directory;
     use crate::vault::audit::Audit;
-    use crate::vault::{NewSecret, Vaults};
+    use crate::vault::{Kind, NewSecret, Vaults};
 
     struct Region {
         directory: Directory,
@@ -245,7 +246,7 @@ mod tests {
         let first = std::fs::read_to_string(region.directory.vault_key()).expect("a key");
         let vaults = region.vaults(sealer);
         vaults.set("kv", "a", "before", NewSecret::default()).await.expect("set");
-        let backup = vaults.backup("kv", "a").expect("a backup");
+        let backup = vaults.backup(Kind::Secret, "kv", "a").expect("a backup");
 
         seal::add_key(&region.directory.vault_key()).expect("adds");
         let sealer = region.open().await;
@@ -275,7 +276,7 @@ mod tests {
         // A client's backup of before is restored, also after one more change.
         seal::add_key(&region.directory.vault_key()).expect("adds");
         let vaults = region.vaults(region.open().await);
-        vaults.restore("other", &backup).await.expect("restores");
+        vaults.restore(Kind::Secret, "other", &backup).await.expect("restores");
         assert_eq!(*vaults.read("other", "a", None).expect("reads").value, "before");
     }
 
@@ -301,7 +302,7 @@ mod tests {
                 let old = seal::old_lines(&path).expect("reads");
                 batch.put_state(NAMESPACE, RETIRED, sealer.seal(RETIRED, old.as_bytes()));
                 for (namespace, key, value) in region.store.every_state().into_iter().step_by(2) {
-                    if let Some(anew) = record(&sealer, &key, &value) {
+                    if let Some(anew) = record(&sealer, &namespace, &key, &value) {
                         batch.put_state(&namespace, &key, anew);
                     }
                 }

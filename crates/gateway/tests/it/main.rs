@@ -5,6 +5,7 @@
 mod access;
 mod drain;
 mod framing;
+mod own_names;
 mod proxy;
 mod resend;
 mod site;

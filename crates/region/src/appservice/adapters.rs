@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use lazuli_gateway::{Gateway, Instance, Target};
+use lazuli_gateway::{Gateway, Instance};
 
 use super::records::{Seal, resource_id};
 use super::sandbox::Surroundings;
 use super::site::SlotKey;
-use super::{Authorize, Denied, Routes};
+use super::{Authorize, Denied, RouteChange, Routes};
 use crate::control::authorization::{Permission, allowed};
 use crate::identity::Identity;
 use crate::identity::imds;
@@ -46,13 +46,18 @@ pub fn proxied(names: impl IntoIterator<Item = String>) -> Vec<(&'static str, St
 pub struct Front(pub Arc<Gateway>);
 
 impl Routes for Front {
-    fn update(&self, changes: Vec<(String, Option<Target>)>) {
+    fn update(&self, changes: Vec<RouteChange>) {
         self.0.update(|table| {
-            for (host, target) in &changes {
+            for RouteChange { host, target, certificate } in &changes {
                 match target {
-                    Some(target) => table.insert(host, target.clone()),
-                    None => table.remove(host),
-                };
+                    Some(target) => {
+                        table.insert(host, target.clone());
+                        table.certify(host, certificate.clone());
+                    }
+                    None => {
+                        table.remove(host);
+                    }
+                }
             }
         });
     }

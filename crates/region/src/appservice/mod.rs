@@ -13,6 +13,7 @@ pub mod commands;
 pub mod content;
 pub mod deployments;
 pub mod health;
+pub mod hosts;
 pub mod instance;
 pub mod logs;
 pub mod metrics;
@@ -39,7 +40,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use lazuli_gateway::{Instance, Target};
+use lazuli_gateway::{Certificate, Instance, Target};
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -55,10 +56,21 @@ use self::{
     supervisor::Timing,
 };
 
+/// A change of the front end's table.
+#[derive(Debug)]
+pub struct RouteChange {
+    /// The host name.
+    pub host: String,
+    /// Who answers for it; `None` for nobody.
+    pub target: Option<Target>,
+    /// The certificate that it brings; `None` for the region's own.
+    pub certificate: Option<Certificate>,
+}
+
 /// The front end's table.
 pub trait Routes: Send + Sync + 'static {
-    /// Changes the table in one step: who answers for each host name, `None` for nobody.
-    fn update(&self, changes: Vec<(String, Option<Target>)>);
+    /// Changes the table in one step.
+    fn update(&self, changes: Vec<RouteChange>);
     /// Resolves when nothing is in flight on an instance that no table has any more.
     fn drained(&self, instance: Arc<Instance>) -> BoxFuture<'static, ()>;
 }
@@ -116,6 +128,7 @@ pub struct AppService {
     sites: Mutex<HashMap<SiteKey, SiteRuntime>>,
     triggered: Mutex<HashSet<(SlotKey, String)>>,
     scm: Mutex<HashMap<SlotKey, Target>>,
+    hosts: Mutex<hosts::Hosts>,
     /// What the sites have served, minute by minute.
     metrics: Mutex<Ledger>,
     /// Everything that goes on in the background: deployments, jobs, instances on their way down.
@@ -139,6 +152,7 @@ impl AppService {
             sites: Mutex::default(),
             triggered: Mutex::default(),
             scm: Mutex::default(),
+            hosts: Mutex::default(),
             metrics: Mutex::default(),
             retirements: TaskTracker::new(),
             this: this.clone(),

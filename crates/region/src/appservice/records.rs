@@ -140,6 +140,32 @@ impl Records {
         Ok(())
     }
 
+    /// Puts something of App Service's that is secret into a batch.
+    pub fn put_sealed(
+        &self,
+        batch: &mut Batch,
+        namespace: &str,
+        place: &str,
+        plain: &[u8],
+    ) -> Result<(), RecordError> {
+        let sealed = self
+            .seal
+            .seal(place, plain)
+            .map_err(|error| RecordError::Damaged(place.to_owned(), error))?;
+        batch.put_state(namespace, place, sealed);
+        Ok(())
+    }
+
+    /// What was put so; `None` when it is not there or does not open.
+    pub fn sealed(&self, namespace: &str, place: &str) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+        let sealed = self.store.get_state(namespace, place)?;
+        self.seal
+            .open(place, &sealed)
+            .inspect_err(|error| tracing::error!(namespace, place, error, "does not open"))
+            .ok()
+            .map(zeroize::Zeroizing::new)
+    }
+
     /// Puts a slot's record and its resource into a batch, which then demands that the slot is still
     /// as it was read.
     pub fn put(

@@ -174,7 +174,7 @@ pub fn body(key: &SlotKey, record: &SlotRecord) -> Value {
     let more = json!({
         "trafficManagerHostNames": null,
         "targetSwapSlot": record.preview.as_ref().map(|preview| preview.target.as_str()),
-        "customDomainVerificationId": super::settings::sha256_hex(key.site.subscription.as_bytes()).to_uppercase(),
+        "customDomainVerificationId": verification_id(&key.site.subscription),
         "inboundIpAddress": "127.0.0.1",
         "possibleInboundIpAddresses": "127.0.0.1",
         "outboundIpAddresses": outbound,
@@ -215,6 +215,12 @@ pub fn body(key: &SlotKey, record: &SlotRecord) -> Value {
         });
     }
     body
+}
+
+/// `customDomainVerificationId`: the same for every app of a subscription
+/// (<https://learn.microsoft.com/azure/app-service/app-service-web-tutorial-custom-domain#3-create-the-dns-records>).
+pub fn verification_id(subscription: &str) -> String {
+    super::settings::sha256_hex(subscription.to_ascii_lowercase().as_bytes()).to_uppercase()
 }
 
 /// One value of the web configuration, or its default.

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    AppService, access,
+    AppService, RouteChange, access,
     instance::Failure,
     logs::SlotLog,
     records::PLAN_KIND,
@@ -220,8 +220,10 @@ impl AppService {
                 Target::Site(Arc::new(site))
             });
             let scm = target.is_some().then(|| self.scm(&key)).flatten();
-            changes.push((key.host_name(), target));
-            changes.push((key.scm_host_name(), scm));
+            changes.extend(self.host_changes(&key, target.as_ref()));
+            for (host, target) in [(key.host_name(), target), (key.scm_host_name(), scm)] {
+                changes.push(RouteChange { host, target, certificate: None });
+            }
         }
         self.routes.update(changes);
     }

@@ -22,9 +22,9 @@ use crate::store::{Batch, Store};
 struct FakeRoutes(StdMutex<BTreeMap<String, Target>>);
 
 impl Routes for FakeRoutes {
-    fn update(&self, changes: Vec<(String, Option<Target>)>) {
+    fn update(&self, changes: Vec<RouteChange>) {
         let mut table = self.0.lock().expect("table");
-        for (host, target) in changes {
+        for RouteChange { host, target, .. } in changes {
             match target {
                 Some(target) => table.insert(host, target),
                 None => table.remove(&host),

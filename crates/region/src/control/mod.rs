@@ -271,6 +271,7 @@ impl Control {
         let context = &self.context;
         types::role_assignments::ensure_owner(context).await?;
         tokio::spawn(keep_house(Arc::downgrade(context)));
+        tokio::spawn(keep_certificates(Arc::downgrade(context)));
         for kind in context.registry.types() {
             if !kind.provision_at_start() {
                 continue;
@@ -282,6 +283,17 @@ impl Control {
             }
         }
         operation::resume(context).await
+    }
+}
+
+/// At the start and once a day: App Service's certificates follow Key Vault.
+async fn keep_certificates(context: std::sync::Weak<Context>) {
+    loop {
+        {
+            let Some(context) = context.upgrade() else { return };
+            types::web_certificates::sync(&context).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(86_400)).await;
     }
 }
 

@@ -35,6 +35,11 @@ pub use token::{AuthError, Claims};
 
 const NAMESPACE: &str = "identity";
 const DEPLOYER: &str = "deployer";
+/// The application that App Service's resource provider is in every tenant, and the name of its service
+/// principal: it reads the certificates that sites import from Key Vault
+/// (<https://learn.microsoft.com/azure/app-service/configure-ssl-certificate#authorize-app-service-to-read-from-the-vault>).
+pub const APP_SERVICE: &str = "abfa0a7c-a6b6-4736-8310-5855508787cd";
+const APP_SERVICE_NAME: &str = "Microsoft Azure App Service";
 
 /// What went wrong in the directory.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +153,17 @@ impl Identity {
             None => Self::create_deployer(store, sealer).await?,
         };
         let developer = users::Developer::open(store, sealer).await?;
+        if store.get_state(NAMESPACE, &app_key(APP_SERVICE)).is_none() {
+            let record = PrincipalRecord {
+                client_id: APP_SERVICE.to_owned(),
+                display_name: APP_SERVICE_NAME.to_owned(),
+                resource: None,
+                user: false,
+            };
+            let mut batch = Batch::new();
+            put_principal(&mut batch, &Uuid::new_v4().to_string(), &record);
+            store.commit(batch).await?;
+        }
         Ok(Arc::new(Self {
             store: store.clone(),
             tenant_id: tenancy.tenant_id.clone(),
@@ -200,6 +216,12 @@ impl Identity {
         );
         store.commit(batch).await?;
         Ok(deployer)
+    }
+
+    /// The object ID of App Service's service principal in this tenant.
+    pub fn app_service(&self) -> Option<String> {
+        let id = self.store.get_state(NAMESPACE, &app_key(APP_SERVICE))?;
+        String::from_utf8(id.to_vec()).ok()
     }
 
     /// The deployer the region was created with.

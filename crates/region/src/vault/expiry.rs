@@ -13,7 +13,7 @@ use lazuli_azure::{Client, ResourceId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{KIND, Vaults, Version};
+use super::{KIND, Kind, Vaults, Version};
 use crate::store::{Batch, Resource};
 
 /// How often it is looked.
@@ -28,8 +28,9 @@ const SUBSCRIPTIONS: &str = "Microsoft.EventGrid/eventSubscriptions";
 /// What was delivered: `{subscription}|{event}` → nothing.
 const DELIVERED: &str = "vault.event";
 
-const NEAR_EXPIRY: &str = "Microsoft.KeyVault.SecretNearExpiry";
-const EXPIRED: &str = "Microsoft.KeyVault.SecretExpired";
+/// What an event says of an object; its type is `Microsoft.KeyVault.Secret{this}`, or `Key` or `Certificate`.
+const NEAR_EXPIRY: &str = "NearExpiry";
+const EXPIRED: &str = "Expired";
 const VALIDATION: &str = "Microsoft.EventGrid.SubscriptionValidationEvent";
 
 /// What there is to say about a version at `now`, seconds since 1970.
@@ -57,12 +58,12 @@ fn event(vault: &ResourceId, kind: &str, subject: &str, data: &Value) -> Value {
     }])
 }
 
-fn about(vault: &str, version: &Version) -> Value {
+fn about(vault: &str, kind: Kind, version: &Version) -> Value {
     let name = &version.name;
     json!({
-        "Id": format!("https://{}.vault.azure.net/secrets/{name}/{}", vault.to_ascii_lowercase(), version.version),
+        "Id": format!("https://{}.vault.azure.net/{}/{name}/{}", vault.to_ascii_lowercase(), kind.segment(), version.version),
         "VaultName": vault,
-        "ObjectType": "Secret",
+        "ObjectType": kind.title(),
         "ObjectName": name,
         "Version": version.version,
         "NBF": version.attributes.nbf,
@@ -87,25 +88,32 @@ impl Vaults {
             if subscriptions.is_empty() {
                 continue;
             }
-            let Ok(versions) = self.list(vault.id.name(), false) else { continue };
+            let mut versions = Vec::new();
+            for kind in Kind::ALL {
+                let listed = self.list(kind, vault.id.name(), false).unwrap_or_default();
+                // Of a certificate's key and secret the certificate tells.
+                let own = listed.into_iter().filter(|version| !version.managed);
+                versions.extend(own.map(|version| (kind, version)));
+            }
             for subscription in subscriptions {
                 let url = "/properties/destination/properties/endpointUrl";
                 let Some(url) = subscription.text(url) else { continue };
                 if !self.validated(client, &vault, &subscription, url).await {
                     continue;
                 }
-                for version in &versions {
-                    let Some(kind) = due(version, now).filter(|kind| wants(&subscription, kind))
-                    else {
+                for (kind, version) in &versions {
+                    let Some(what) = due(version, now) else { continue };
+                    let event_type = format!("Microsoft.KeyVault.{}{what}", kind.title());
+                    if !wants(&subscription, &event_type) {
                         continue;
-                    };
-                    let name = format!("{}/{}/{kind}", version.name, version.version);
+                    }
+                    let name = format!("{}/{}/{event_type}", version.name, version.version);
                     let key = format!("{}|{name}", subscription.id.key());
                     if self.store.get_state(DELIVERED, &key).is_some() {
                         continue;
                     }
-                    let data = about(vault.id.name(), version);
-                    let body = event(&vault.id, kind, &version.name, &data);
+                    let data = about(vault.id.name(), *kind, version);
+                    let body = event(&vault.id, &event_type, &version.name, &data);
                     if post(client, url, "Notification", &body).await.is_some() {
                         self.remember(&key).await;
                     }
@@ -208,6 +216,9 @@ mod tests {
             content_type: None,
             tags: None,
             deleted: None,
+            managed: false,
+            detail: serde_json::Value::Null,
+            policy: serde_json::Value::Null,
         }
     }
 
@@ -302,7 +313,7 @@ mod tests {
             &subscription,
             json!({ "properties": {
                 "destination": { "endpointType": "WebHook", "properties": { "endpointUrl": url } },
-                "filter": { "includedEventTypes": [NEAR_EXPIRY] },
+                "filter": { "includedEventTypes": ["Microsoft.KeyVault.SecretNearExpiry"] },
             } }),
         );
         vaults.store.commit(batch).await.expect("written");
@@ -317,7 +328,11 @@ mod tests {
         let client = Client::new(&connection, nobody).expect("a client");
         let validation =
             ("SubscriptionValidation".to_owned(), VALIDATION.to_owned(), String::new());
-        let near = ("Notification".to_owned(), NEAR_EXPIRY.to_owned(), "near".to_owned());
+        let near = (
+            "Notification".to_owned(),
+            "Microsoft.KeyVault.SecretNearExpiry".to_owned(),
+            "near".to_owned(),
+        );
 
         // Whoever does not answer with the code never asked for events, and gets none.
         vaults.deliver_events(&client).await;
@@ -350,7 +365,12 @@ mod tests {
         )
         .expect("an ID");
         let version = version(Some(1_559_081_980), None);
-        let events = event(&vault, NEAR_EXPIRY, "notes-jwt-secret", &about("notes-kv", &version));
+        let events = event(
+            &vault,
+            "Microsoft.KeyVault.SecretNearExpiry",
+            "notes-jwt-secret",
+            &about("notes-kv", Kind::Secret, &version),
+        );
         let one = &events[0];
         for name in
             ["id", "topic", "subject", "eventType", "eventTime", "dataVersion", "metadataVersion"]

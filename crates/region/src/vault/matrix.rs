@@ -14,8 +14,9 @@ use lazuli_gateway::{Origin, Peer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::cryptography::Deed;
 use super::rest::DataPlane;
-use super::{KIND, NewSecret, Vaults, audit::Audit};
+use super::{KIND, Kind, NewSecret, Vaults, audit::Audit};
 use crate::control::roles;
 use crate::directory::Directory;
 use crate::http::Whole as _;
@@ -26,30 +27,84 @@ use crate::tenancy::Tenancy;
 
 const AUDIENCE: &str = "https://vault.azure.net";
 
-/// Operations, and what each needs: `read` a value, `see` that it exists, `write`.
-const OPERATIONS: [(&str, &str, &str); 14] = [
-    ("GET /secrets", "", "see"),
-    ("GET /secrets/there", "", "read"),
-    ("GET /secrets/there/VERSION", "", "read"),
-    ("GET /secrets/there/versions", "", "see"),
-    ("GET /deletedsecrets", "", "see"),
-    ("GET /deletedsecrets/gone", "", "see"),
-    ("PUT /secrets/there", r#"{"value":"new"}"#, "write"),
-    ("PATCH /secrets/there", r#"{"tags":{"a":"b"}}"#, "write"),
-    ("PATCH /secrets/there/VERSION", r#"{"contentType":"t"}"#, "write"),
-    ("POST /secrets/there/backup", "", "write"),
-    ("POST /secrets/restore", r#"{"value":"BLOB"}"#, "write"),
-    ("DELETE /secrets/fleeting", "", "write"),
-    ("POST /deletedsecrets/gone/recover", "", "write"),
-    ("DELETE /deletedsecrets/lost", "", "write"),
+/// Operations, and what each needs of whom: of secrets `read` a value, `see` that it exists, `write`; of
+/// keys and certificates `see` and `write`; of keys besides `use`.
+const OPERATIONS: [(&str, &str, &str); 48] = [
+    ("GET /secrets", "", "secrets.see"),
+    ("GET /secrets/there", "", "secrets.read"),
+    ("GET /secrets/there/VERSION", "", "secrets.read"),
+    ("GET /secrets/there/versions", "", "secrets.see"),
+    ("GET /deletedsecrets", "", "secrets.see"),
+    ("GET /deletedsecrets/gone", "", "secrets.see"),
+    ("PUT /secrets/there", r#"{"value":"new"}"#, "secrets.write"),
+    ("PATCH /secrets/there", r#"{"tags":{"a":"b"}}"#, "secrets.write"),
+    ("PATCH /secrets/there/VERSION", r#"{"contentType":"t"}"#, "secrets.write"),
+    ("POST /secrets/there/backup", "", "secrets.write"),
+    ("POST /secrets/restore", r#"{"value":"BLOB"}"#, "secrets.write"),
+    ("DELETE /secrets/fleeting", "", "secrets.write"),
+    ("POST /deletedsecrets/gone/recover", "", "secrets.write"),
+    ("DELETE /deletedsecrets/lost", "", "secrets.write"),
+    // A certificate's secret is a secret: whoever reads secrets has the private key.
+    ("GET /secrets/cert", "", "secrets.read"),
+    ("GET /keys", "", "keys.see"),
+    ("GET /keys/key", "", "keys.see"),
+    ("GET /keys/key/versions", "", "keys.see"),
+    ("GET /deletedkeys", "", "keys.see"),
+    ("GET /deletedkeys/gonekey", "", "keys.see"),
+    ("GET /keys/cert", "", "keys.see"),
+    ("POST /keys/key/create", r#"{"kty":"EC"}"#, "keys.write"),
+    ("POST /keys/key/rotate", "", "keys.write"),
+    ("PATCH /keys/key", r#"{"tags":{"a":"b"}}"#, "keys.use"),
+    ("POST /keys/key/backup", "", "keys.use"),
+    ("POST /keys/restore", r#"{"value":"KEYBLOB"}"#, "keys.write"),
+    ("DELETE /keys/fleetingkey", "", "keys.write"),
+    ("POST /deletedkeys/gonekey/recover", "", "keys.write"),
+    ("DELETE /deletedkeys/lostkey", "", "keys.write"),
+    ("POST /keys/key/sign", r#"{"alg":"ES256","value":"DIGEST"}"#, "keys.use"),
+    ("POST /keys/key/verify", r#"{"alg":"ES256","digest":"DIGEST","value":"AA"}"#, "keys.use"),
+    ("POST /keys/rsa/encrypt", r#"{"alg":"RSA-OAEP","value":"AA"}"#, "keys.use"),
+    ("POST /keys/rsa/wrapkey", r#"{"alg":"RSA-OAEP","value":"AA"}"#, "keys.wrap"),
+    ("POST /keys/rsa/unwrapkey", r#"{"alg":"RSA-OAEP","value":"SEALED"}"#, "keys.wrap"),
+    ("POST /keys/rsa/decrypt", r#"{"alg":"RSA-OAEP","value":"SEALED"}"#, "keys.use"),
+    ("GET /certificates", "", "certificates.see"),
+    ("GET /certificates/cert", "", "certificates.see"),
+    ("GET /certificates/cert/versions", "", "certificates.see"),
+    ("GET /certificates/cert/policy", "", "certificates.see"),
+    ("GET /deletedcertificates", "", "certificates.see"),
+    ("GET /deletedcertificates/gonecert", "", "certificates.see"),
+    ("PATCH /certificates/cert", r#"{"tags":{"a":"b"}}"#, "certificates.write"),
+    ("PATCH /certificates/cert/policy", "{}", "certificates.write"),
+    ("POST /certificates/cert/create", "{}", "certificates.write"),
+    ("POST /certificates/cert/backup", "", "certificates.write"),
+    ("DELETE /certificates/fleetingcert", "", "certificates.write"),
+    ("POST /deletedcertificates/gonecert/recover", "", "certificates.write"),
+    ("DELETE /deletedcertificates/lostcert", "", "certificates.write"),
 ];
 
-/// What a role is for, of the three.
+/// What a role is for.
 fn granted(role: &str) -> &'static [&'static str] {
     match role {
-        "Key Vault Administrator" | "Key Vault Secrets Officer" => &["read", "see", "write"],
-        "Key Vault Secrets User" => &["read", "see"],
-        "Key Vault Reader" => &["see"],
+        "Key Vault Administrator" => &[
+            "secrets.read",
+            "secrets.see",
+            "secrets.write",
+            "keys.see",
+            "keys.write",
+            "keys.use",
+            "keys.wrap",
+            "certificates.see",
+            "certificates.write",
+        ],
+        "Key Vault Secrets Officer" => &["secrets.read", "secrets.see", "secrets.write"],
+        "Key Vault Secrets User" => &["secrets.read", "secrets.see"],
+        "Key Vault Crypto Officer" => &["keys.see", "keys.write", "keys.use", "keys.wrap"],
+        "Key Vault Crypto User" => &["keys.see", "keys.use", "keys.wrap"],
+        "Key Vault Crypto Service Encryption User" => &["keys.see", "keys.wrap"],
+        "Key Vault Certificates Officer" => &["certificates.see", "certificates.write"],
+        "Key Vault Certificate User" => {
+            &["secrets.read", "secrets.see", "keys.see", "certificates.see"]
+        }
+        "Key Vault Reader" => &["secrets.see", "keys.see", "certificates.see"],
         // Owner and Contributor among them: what rules the resource does not rule the data.
         _ => &[],
     }
@@ -61,7 +116,8 @@ struct Region {
     identity: Arc<Identity>,
     store: Store,
     vault: ResourceId,
-    blob: String,
+    /// What stands for `BLOB` and the like in an operation's body.
+    words: Vec<(&'static str, String)>,
 }
 
 async fn region() -> Region {
@@ -79,36 +135,94 @@ async fn region() -> Region {
     let audit = Audit::open(&directory.logs().join("audit")).expect("a log");
     let vaults = Vaults::new(&store, sealer, audit);
     vaults.set("kv", "copied", "v", NewSecret::default()).await.expect("set");
-    let blob = vaults.backup("kv", "copied").expect("a blob");
-    vaults.delete("kv", "copied", None).await.expect("deleted");
-    vaults.purge("kv", "copied", false).await.expect("purged");
-    let blob = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, blob);
+    let blob = vaults.backup(Kind::Secret, "kv", "copied").expect("a blob");
+    vaults.delete(Kind::Secret, "kv", "copied", None).await.expect("deleted");
+    vaults.purge(Kind::Secret, "kv", "copied", false).await.expect("purged");
+    let text = |bytes: &[u8]| {
+        base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
+    };
+    let curve = json!({ "kty": "EC", "crv": "P-256" });
+    for name in ["key", "copiedkey"] {
+        vaults.create_key("kv", name, &curve).await.expect("made");
+    }
+    let key_blob = vaults.backup(Kind::Key, "kv", "copiedkey").expect("a blob");
+    vaults.create_key("kv", "rsa", &json!({ "kty": "RSA" })).await.expect("made");
+    let asked = json!({ "alg": "RSA-OAEP", "value": "AA" });
+    let sealed = vaults.perform("kv", "rsa", None, Deed::Encrypt, &asked).expect("encrypted");
+    let sealed = sealed["value"].as_str().expect("a value").to_owned();
+    let words = vec![
+        ("KEYBLOB", text(&key_blob)),
+        ("BLOB", text(&blob)),
+        ("DIGEST", text(&[7; 32])),
+        ("SEALED", sealed),
+    ];
     let plane = DataPlane::new(vaults.clone(), identity.clone());
-    Region { plane, vaults, identity, store, vault, blob }
+    Region { plane, vaults, identity, store, vault, words }
 }
 
 impl Region {
     /// `there` exists, `gone` and `lost` are deleted, `fleeting` may be; the version of `there`.
     async fn arrange(&self) -> String {
         for name in ["there", "gone", "lost", "fleeting", "copied"] {
-            if self.vaults.deleted("kv", name).is_ok() {
-                self.vaults.recover("kv", name).await.expect("recovered");
+            if self.vaults.deleted(Kind::Secret, "kv", name).is_ok() {
+                self.vaults.recover(Kind::Secret, "kv", name).await.expect("recovered");
             }
             if name == "copied" {
-                if self.vaults.current("kv", name).is_ok() {
-                    self.vaults.delete("kv", name, None).await.expect("deleted");
-                    self.vaults.purge("kv", name, false).await.expect("purged");
+                if self.vaults.current(Kind::Secret, "kv", name).is_ok() {
+                    self.vaults.delete(Kind::Secret, "kv", name, None).await.expect("deleted");
+                    self.vaults.purge(Kind::Secret, "kv", name, false).await.expect("purged");
                 }
                 continue;
             }
-            if self.vaults.current("kv", name).is_err() {
+            if self.vaults.current(Kind::Secret, "kv", name).is_err() {
                 self.vaults.set("kv", name, "v", NewSecret::default()).await.expect("set");
             }
         }
         for name in ["gone", "lost"] {
-            self.vaults.delete("kv", name, None).await.expect("deleted");
+            self.vaults.delete(Kind::Secret, "kv", name, None).await.expect("deleted");
         }
-        self.vaults.current("kv", "there").expect("there").version
+        self.arrange_others(Kind::Key, &["key", "gonekey", "lostkey", "fleetingkey"]).await;
+        let certificates = ["cert", "gonecert", "lostcert", "fleetingcert"];
+        self.arrange_others(Kind::Certificate, &certificates).await;
+        if self.vaults.current(Kind::Key, "kv", "copiedkey").is_ok() {
+            self.vaults.delete(Kind::Key, "kv", "copiedkey", None).await.expect("deleted");
+            self.vaults.purge(Kind::Key, "kv", "copiedkey", false).await.expect("purged");
+        }
+        self.vaults.current(Kind::Secret, "kv", "there").expect("there").version
+    }
+
+    /// The first and the last exist, those between are deleted.
+    async fn arrange_others(&self, kind: Kind, names: &[&str; 4]) {
+        let asked = json!({
+            "kty": "EC", "crv": "P-256",
+            "policy": {
+                "key_props": { "kty": "EC", "crv": "P-256" },
+                "x509_props": { "subject": "CN=www.example.org" },
+            },
+        });
+        for (at, name) in names.iter().enumerate() {
+            let gone = at == 1 || at == 2;
+            let (there, deleted) = (
+                self.vaults.current(kind, "kv", name).is_ok(),
+                self.vaults.deleted(kind, "kv", name).is_ok(),
+            );
+            match (there, deleted) {
+                (false, true) if gone => continue,
+                (false, true) => {
+                    self.vaults.recover(kind, "kv", name).await.expect("recovered");
+                }
+                (false, false) if kind == Kind::Key => {
+                    self.vaults.create_key("kv", name, &asked).await.expect("made");
+                }
+                (false, false) => {
+                    self.vaults.create_certificate("kv", name, &asked).await.expect("made");
+                }
+                (true, _) => {}
+            }
+            if gone {
+                self.vaults.delete(kind, "kv", name, None).await.expect("deleted");
+            }
+        }
     }
 
     async fn ask(&self, token: &str, line: &str, body: &str) -> (StatusCode, Value) {
@@ -166,7 +280,8 @@ impl Region {
     }
 
     fn fill(&self, text: &str, version: &str) -> String {
-        text.replace("VERSION", version).replace("BLOB", &self.blob)
+        let text = text.replace("VERSION", version);
+        self.words.iter().fold(text, |text, (word, with)| text.replace(word, with))
     }
 }
 
@@ -201,9 +316,20 @@ async fn every_role_every_operation_every_token() {
             }
         }
     }
-    // Nothing was left out: two roles do all, one reads, one sees.
-    assert_eq!(allowed, 14 + 14 + 6 + 4);
-    assert_eq!(refused, (roles::BUILT_IN.len() + 1) * 14 * 8 - allowed);
+    // Nothing was left out: one role does all, the others what they are for.
+    let (secrets, keys, certificates) = (15, 20, 13);
+    let officers = secrets + keys + certificates;
+    let (user, reader, certificate_user) = (7, 4 + 6 + 6, 7 + 6 + 6);
+    let (crypto_user, wraps) = (6 + 6 + 2, 6 + 2);
+    let expected = (secrets + keys + certificates)
+        + officers
+        + user
+        + reader
+        + certificate_user
+        + crypto_user
+        + wraps;
+    assert_eq!(allowed, expected);
+    assert_eq!(refused, (roles::BUILT_IN.len() + 1) * OPERATIONS.len() * 8 - allowed);
 }
 
 #[tokio::test]
@@ -211,17 +337,32 @@ async fn a_custom_role_opens_what_its_data_actions_say() {
     let region = region().await;
     let secrets = "Microsoft.KeyVault/vaults/secrets";
     let roles: [(Value, &[&str]); 7] = [
-        (json!({ "dataActions": [format!("{secrets}/getSecret/action")] }), &["read"]),
-        (json!({ "dataActions": [format!("{secrets}/readMetadata/action")] }), &["see"]),
-        (json!({ "dataActions": [format!("{secrets}/*")] }), &["read", "see", "write"]),
+        (json!({ "dataActions": [format!("{secrets}/getSecret/action")] }), &["secrets.read"]),
+        (json!({ "dataActions": [format!("{secrets}/readMetadata/action")] }), &["secrets.see"]),
+        (
+            json!({ "dataActions": [format!("{secrets}/*")] }),
+            &["secrets.read", "secrets.see", "secrets.write"],
+        ),
         (
             json!({
                 "dataActions": ["Microsoft.KeyVault/vaults/*"],
                 "notDataActions": [format!("{secrets}/GETSECRET/action")],
             }),
-            &["see", "write"],
+            &[
+                "secrets.see",
+                "secrets.write",
+                "keys.see",
+                "keys.write",
+                "keys.use",
+                "keys.wrap",
+                "certificates.see",
+                "certificates.write",
+            ],
         ),
-        (json!({ "dataActions": ["Microsoft.KeyVault/vaults/keys/*"] }), &[]),
+        (
+            json!({ "dataActions": ["Microsoft.KeyVault/vaults/keys/*"] }),
+            &["keys.see", "keys.write", "keys.use", "keys.wrap"],
+        ),
         // What rules the resource, everything of it, does not rule the data; nor the other way round.
         (json!({ "actions": ["*"] }), &[]),
         (json!({ "actions": [format!("{secrets}/getSecret/action")] }), &[]),

@@ -1,13 +1,19 @@
-//! How App Service reads Key Vault references: as the slot's identity, past the network rules (the
+//! How App Service reads from Key Vault. References: as the slot's identity, past the network rules (the
 //! platform reads through the site's own network), with a status for each way it can go wrong.
+//! Certificates for host names: as the resource provider's own service principal, which is a trusted
+//! service for the network's rules.
 //!
-//! <https://learn.microsoft.com/azure/app-service/app-service-key-vault-references>
+//! <https://learn.microsoft.com/azure/app-service/app-service-key-vault-references>,
+//! <https://learn.microsoft.com/azure/app-service/configure-ssl-certificate#import-a-certificate-from-your-vault>
 
 use futures_util::future::BoxFuture;
 
+use lazuli_azure::ResourceId;
+
 use super::audit::Event;
-use super::{VaultError, Vaults};
+use super::{Kind, VaultError, Vaults};
 use crate::appservice::references::{Answer, Reference, Secret, Secrets, Status};
+use crate::certificate::Bundle;
 use crate::control::authorization::{Permission, allowed};
 
 impl Secrets for Vaults {
@@ -50,10 +56,14 @@ impl Vaults {
                     let secret = Secret::new(read.value.as_str());
                     (Ok(secret.of_version(read.version.version)), 200)
                 }
-                Err(VaultError::NotFound(what)) => {
+                Err(VaultError::NotFound(_, what)) => {
                     // The secret itself, or only the version asked for.
                     let status = match &reference.version {
-                        Some(_) if self.current(&reference.vault, &reference.secret).is_ok() => {
+                        Some(_)
+                            if self
+                                .current(Kind::Secret, &reference.vault, &reference.secret)
+                                .is_ok() =>
+                        {
                             Status::SecretVersionNotFound
                         }
                         _ => Status::SecretNotFound,
@@ -83,5 +93,67 @@ impl Vaults {
             status,
         });
         outcome
+    }
+}
+
+/// Why App Service has no certificate from a vault: `keyVaultSecretStatus`
+/// (<https://learn.microsoft.com/rest/api/appservice/certificates/get#keyvaultsecretstatus>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoCertificate {
+    /// No such vault.
+    NoVault,
+    /// The service principal may not read secrets there, or the network lets no trusted service in.
+    Denied,
+    /// No such secret, or it cannot be read now.
+    NoSecret,
+    /// The secret is no certificate with its key.
+    NotOne,
+}
+
+impl NoCertificate {
+    pub(crate) fn status(self) -> &'static str {
+        match self {
+            Self::NoVault => "KeyVaultDoesNotExist",
+            Self::Denied => "OperationNotPermittedOnKeyVault",
+            Self::NoSecret => "KeyVaultSecretDoesNotExist",
+            Self::NotOne => "UnknownError",
+        }
+    }
+}
+
+impl Vaults {
+    /// The certificate with its key that a secret of a vault holds, read as `principal`.
+    pub(crate) fn certificate_for(
+        &self,
+        vault: &ResourceId,
+        secret: &str,
+        principal: &str,
+    ) -> Result<Bundle, NoCertificate> {
+        let vault = self.store.get(vault).ok_or(NoCertificate::NoVault)?;
+        let name = vault.id.name();
+        let trusted = vault.text("/properties/networkAcls/bypass") != Some("None")
+            || super::network::admit(&vault, std::net::Ipv4Addr::UNSPECIFIED.into()).is_ok();
+        let permission =
+            Permission::DataAction("Microsoft.KeyVault/vaults/secrets/getSecret/action");
+        let scope = vault.id.child("secrets", secret).unwrap_or_else(|_| vault.id.clone());
+        let read = if trusted && allowed(&self.store, principal, permission, &scope) {
+            Vaults::read(self, name, secret, None).map_err(|error| match error {
+                VaultError::NotFound(..) => (NoCertificate::NoSecret, 404),
+                _ => (NoCertificate::NoSecret, 403),
+            })
+        } else {
+            Err((NoCertificate::Denied, 403))
+        };
+        self.audit.record(Event {
+            vault: vault.id.as_str(),
+            operation: "SecretGet",
+            object: &format!("https://{name}.vault.azure.net/secrets/{secret}"),
+            object_id: principal,
+            app_id: crate::identity::APP_SERVICE,
+            caller: None,
+            status: read.as_ref().map_or_else(|(_, status)| *status, |_| 200),
+        });
+        let read = read.map_err(|(why, _)| why)?;
+        super::certificates::of_secret(&read.value).map_err(|_| NoCertificate::NotOne)
     }
 }

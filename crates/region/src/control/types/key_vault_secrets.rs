@@ -15,7 +15,7 @@ use super::{Call, Placement, Query, Reply, ResourceType, Write, key_vault_vaults
 use crate::{
     control::{Context, error::ArmError, router},
     store::{Batch, Resource},
-    vault::{Attributes, NewSecret, VaultError, Version, audit::Event},
+    vault::{Attributes, Kind, NewSecret, VaultError, Version, audit::Event},
 };
 
 /// Secrets.
@@ -49,7 +49,7 @@ impl ResourceType for Secrets {
 
     fn find(&self, context: &Context, id: &ResourceId) -> Option<Arc<Resource>> {
         let vault = context.store.get(&id.parent()?)?;
-        let version = context.vaults.current(vault.id.name(), id.name()).ok()?;
+        let version = context.vaults.current(Kind::Secret, vault.id.name(), id.name()).ok()?;
         shown(&vault, &version)
     }
 
@@ -60,7 +60,7 @@ impl ResourceType for Secrets {
         _: &Query,
     ) -> Result<Vec<Arc<Resource>>, ArmError> {
         let vault = context.store.get(scope).ok_or_else(|| ArmError::not_found(scope))?;
-        let secrets = context.vaults.list(vault.id.name(), false).map_err(refused)?;
+        let secrets = context.vaults.list(Kind::Secret, vault.id.name(), false).map_err(refused)?;
         Ok(secrets.iter().filter_map(|version| shown(&vault, version)).collect())
     }
 
@@ -140,13 +140,14 @@ async fn write(context: &Arc<Context>, call: &Call<'_>) -> Result<Reply, ArmErro
         content_type: text(&properties["contentType"], "contentType")?,
         tags: tags(&call.body["tags"])?,
         attributes: Attributes { enabled, nbf: seconds("nbf")?, exp: seconds("exp")? },
+        ..NewSecret::default()
     };
     let value = zeroize::Zeroizing::new(text(&properties["value"], "value")?);
     let (name, id) = (vault.id.name(), call.id.name());
-    let existed = context.vaults.current(name, id).is_ok();
+    let existed = context.vaults.current(Kind::Secret, name, id).is_ok();
     let written = match (value.as_deref(), &call.method) {
         (Some(value), _) => context.vaults.set(name, id, value, new).await,
-        (None, &Verb::PATCH) => context.vaults.update(name, id, None, new).await,
+        (None, &Verb::PATCH) => context.vaults.update(Kind::Secret, name, id, None, new).await,
         (None, _) => {
             return Err(ArmError::invalid_content(
                 "Required property 'properties.value' not found in JSON",
@@ -183,10 +184,10 @@ fn tags(value: &Value) -> Result<Option<Map<String, Value>>, ArmError> {
 fn refused(error: VaultError) -> ArmError {
     let message = error.to_string();
     match error {
-        VaultError::NotFound(_) | VaultError::DeletedNotFound(_) => {
+        VaultError::NotFound(..) | VaultError::DeletedNotFound(..) => {
             ArmError::new(StatusCode::NOT_FOUND, "SecretNotFound", message)
         }
-        VaultError::DeletedButRecoverable(_) => {
+        VaultError::DeletedButRecoverable(..) => {
             ArmError::conflict("ObjectIsDeletedButRecoverable", message)
         }
         VaultError::BadParameter(_) => ArmError::bad_request("BadParameter", message),

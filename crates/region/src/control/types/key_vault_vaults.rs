@@ -68,6 +68,31 @@ pub(super) fn register(types: &mut Registry) {
         Some("Microsoft.KeyVault/checkNameAvailability/read"),
         check_name_availability,
     );
+    // What `az keyvault check-name` asks unless told otherwise.
+    types.route(
+        Verb::POST,
+        "/subscriptions/{}/providers/microsoft.keyvault/checkmhsmnameavailability",
+        Some("Microsoft.KeyVault/checkMhsmNameAvailability/read"),
+        check_hsm_name,
+    );
+}
+
+/// There are no managed HSMs here, so every valid name is free.
+fn check_hsm_name<'a>(
+    _: &'a Arc<Context>,
+    call: &'a Call<'a>,
+) -> BoxFuture<'a, Result<Reply, ArmError>> {
+    Box::pin(async move {
+        let name = call.body["name"].as_str().unwrap_or_default();
+        Ok(Reply::ok(if valid_name(name) {
+            json!({ "nameAvailable": true })
+        } else {
+            json!({
+                "nameAvailable": false, "reason": "AccountNameInvalid",
+                "message": "Managed HSM name must be between 3-24 alphanumeric characters. The name must begin with a letter, end with a letter or digit, and not contain consecutive hyphens.",
+            })
+        }))
+    })
 }
 
 fn valid_name(name: &str) -> bool {

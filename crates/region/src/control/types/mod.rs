@@ -70,6 +70,7 @@ mod key_vault_vaults;
 pub(crate) mod locks;
 mod managed_identities;
 mod network;
+mod network_dns_zones;
 mod network_interfaces;
 mod network_private_dns_zone_groups;
 mod network_private_dns_zones;
@@ -100,7 +101,8 @@ mod stored;
 mod subscriptions;
 mod web;
 mod web_actions;
-mod web_certificates;
+pub(crate) mod web_certificates;
+mod web_host_name_bindings;
 mod web_serverfarms;
 mod web_sites;
 mod web_static_linked_backends;
@@ -127,6 +129,7 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(network_interfaces::Interfaces);
     types.add(network_private_dns_zones::Zones);
     types.add(network_virtual_network_links::Links);
+    types.add(network_dns_zones::Zones);
     for records in network_record_sets::ALL {
         types.add(records);
     }
@@ -169,6 +172,10 @@ pub(crate) fn register(types: &mut Registry) {
     types.add(web_static_sites::StaticSites);
     types.add(web_static_linked_backends::LinkedBackends);
     types.add(web_certificates::Certificates);
+    web_certificates::register(types);
+    for bindings in web_host_name_bindings::ALL {
+        types.add(bindings);
+    }
 }
 
 /// Sets every stored database server and cache going, without waiting for any: they take longer than

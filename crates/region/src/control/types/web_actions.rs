@@ -85,13 +85,6 @@ pub(super) async fn act(context: &Arc<Context>, call: &Call<'_>) -> Result<Reply
             )))
         }
         ["basicpublishingcredentialspolicies", rest @ ..] => asked.policies(rest).await,
-        ["hostnamebindings"] if verb == Method::GET => Ok(list(vec![asked.host_binding()])),
-        ["hostnamebindings", host] if verb == Method::GET && *host == asked.key.host_name() => {
-            Ok(Reply::ok(asked.host_binding()))
-        }
-        ["hostnamebindings", _] if verb == Method::PUT => Err(ArmError::not_implemented(
-            "Custom host names are not available in this region: the site answers at its default host name.",
-        )),
         ["networkconfig", "virtualnetwork"] => asked.network().await,
         ["virtualnetworkconnections"] if verb == Method::GET => {
             Ok(Reply::ok(Value::Array(asked.vnet_connections())))
@@ -655,23 +648,6 @@ impl Asked<'_> {
             }
             _ => Err(ArmError::method_not_allowed(&self.call.method)),
         }
-    }
-
-    fn host_binding(&self) -> Value {
-        let host = self.key.host_name();
-        self.child(
-            "hostNameBindings",
-            &host,
-            json!({
-                "siteName": self.key.label(),
-                "domainId": null,
-                "hostNameType": "Verified",
-                "azureResourceName": null,
-                "customHostNameDnsRecordType": null,
-                "sslState": null,
-                "thumbprint": null,
-            }),
-        )
     }
 
     /// The subnet that the slot's outbound traffic goes through, as a list of at most one.

@@ -250,6 +250,9 @@ fn desired(context: &Context, write: &Write<'_>, batch: &mut Batch) -> Result<Va
         }
     }
     read_identity(body, &mut record)?;
+    if let Some(states) = properties.get("hostNameSslStates") {
+        super::web_host_name_bindings::update_states(context, write.id, states, batch)?;
+    }
     app.records.put_private(batch, &key, &record).map_err(|error| record_error(&error))?;
     Ok(render::body(&key, &record))
 }
@@ -516,6 +519,7 @@ pub(super) fn view(context: &Context, resource: &Resource) -> Value {
     };
     let Some(record) = app.records.slot(&key) else { return resource.body.clone() };
     let mut body = render::body(&key, &record);
+    super::web_host_name_bindings::show_on_site(context, &resource.id, &mut body["properties"]);
     // A slot is called `notes/staging`.
     body["name"] = json!(resource.id.full_name());
     if record.running && record.deployment.is_some() && app.failure(&key).is_some() {
