@@ -5,6 +5,7 @@
 //! <https://learn.microsoft.com/azure/key-vault/general/rest-error-codes>
 
 mod operation;
+mod refusal;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,11 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use self::operation::{Operation, What};
+use self::refusal::Refusal;
 use self::show::Shape;
 use super::audit::Event;
 use super::throttle::{Kind as Throttled, Throttle};
-use super::{Attributes, Kind, NewSecret, VaultError, Vaults, Version, keys, network};
+use super::{Attributes, Kind, NewSecret, Vaults, Version, keys, network};
 use crate::control::authorization::{Permission, allowed};
 use crate::http::{self, Whole};
 use crate::identity::token::Audience;
@@ -56,103 +58,6 @@ struct Ask<'a> {
     body: &'a [u8],
     origin: Origin,
     ip: IpAddr,
-}
-
-/// An answer that is not a success.
-struct Refusal {
-    status: StatusCode,
-    code: &'static str,
-    inner: Option<&'static str>,
-    message: String,
-    challenge: bool,
-    /// Seconds until it makes sense to ask again.
-    retry_after: Option<u64>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            inner: None,
-            message: message.into(),
-            challenge: false,
-            retry_after: None,
-        }
-    }
-
-    fn forbidden(inner: &'static str, message: impl Into<String>) -> Self {
-        Self { inner: Some(inner), ..Self::new(StatusCode::FORBIDDEN, "Forbidden", message) }
-    }
-
-    fn bad(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BadParameter", message)
-    }
-
-    fn unauthorized(message: &str) -> Self {
-        Self { challenge: true, ..Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message) }
-    }
-
-    fn body(&self) -> Value {
-        let mut error = json!({ "code": self.code, "message": self.message });
-        if let Some(inner) = self.inner {
-            error["innererror"] = json!({ "code": inner });
-        }
-        json!({ "error": error })
-    }
-}
-
-impl From<VaultError> for Refusal {
-    fn from(error: VaultError) -> Self {
-        let message = error.to_string();
-        match error {
-            VaultError::NotFound(kind, _) | VaultError::DeletedNotFound(kind, _) => {
-                let code = match kind {
-                    Kind::Secret => "SecretNotFound",
-                    Kind::Key => "KeyNotFound",
-                    Kind::Certificate => "CertificateNotFound",
-                };
-                Self::new(StatusCode::NOT_FOUND, code, message)
-            }
-            VaultError::DeletedButRecoverable(..) => Self {
-                inner: Some("ObjectIsDeletedButRecoverable"),
-                ..Self::new(StatusCode::CONFLICT, "Conflict", message)
-            },
-            VaultError::Exists(..) | VaultError::NameTaken(..) => {
-                Self::new(StatusCode::CONFLICT, "Conflict", message)
-            }
-            VaultError::Disabled(kind, _) => Self::forbidden(
-                match kind {
-                    Kind::Secret => "SecretDisabled",
-                    Kind::Key => "KeyDisabled",
-                    Kind::Certificate => "CertificateDisabled",
-                },
-                message,
-            ),
-            VaultError::NotYetValid(kind) => Self::forbidden(
-                if kind == Kind::Secret { "SecretNotYetValid" } else { "KeyNotYetValid" },
-                message,
-            ),
-            VaultError::Managed(kind, _) => Self::forbidden(
-                if kind == Kind::Key { "KeyManagedByKeyVault" } else { "SecretManagedByKeyVault" },
-                message,
-            ),
-            VaultError::NotPermitted(_) => Self::forbidden("KeyOperationNotPermitted", message),
-            VaultError::NotSupported(_) => {
-                Self::new(StatusCode::BAD_REQUEST, "NotSupported", message)
-            }
-            VaultError::PurgeProtected => Self::forbidden("ForbiddenByPolicy", message),
-            VaultError::BadParameter(_) => Self::bad(message),
-            VaultError::Store(_) | VaultError::Seal(_) | VaultError::Damaged(_) => {
-                tracing::error!(error = message, "a vault failed");
-                Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "InternalServerError",
-                    "The vault could not be read or written; see the region's log.",
-                )
-            }
-        }
-    }
 }
 
 /// Who asks, in Azure's words.
