@@ -805,18 +805,18 @@ async fn scm_lets_in_whoever_may_publish_and_nobody_else() {
         |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
     let good: &'static str = encode("$notes__staging:pw").leak();
     let bad: &'static str = encode("$notes__staging:px").leak();
-    assert_eq!(get(good).await.0, StatusCode::UNAUTHORIZED, "off unless allowed");
+    assert_eq!(get(good).await.0, StatusCode::OK, "on unless switched off");
+    assert_eq!(get(bad).await.0, StatusCode::UNAUTHORIZED);
     fixture
         .app
         .records
         .update(&staging(), |record| {
-            record.basic_auth.insert("scm".into(), true);
+            record.basic_auth.insert("scm".into(), false);
             Ok(())
         })
         .await
         .expect("update");
-    assert_eq!(get(good).await.0, StatusCode::OK);
-    assert_eq!(get(bad).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(get(good).await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

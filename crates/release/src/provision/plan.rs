@@ -717,6 +717,7 @@ impl Planner<'_> {
             let title = format!("Site {}", site.name);
             let action = Action::Site(body.clone());
             self.add(id.clone(), api::WEB, title, action, &[&plan, &vnet]);
+            self.no_basic_authentication(&id, &site.name)?;
             if !site.sticky.is_empty() {
                 let names = id.child("config", "slotConfigNames")?;
                 let sticky = json!({"properties": {"appSettingNames": site.sticky}});
@@ -726,7 +727,8 @@ impl Planner<'_> {
             for slot in &site.slots {
                 let id = self.site_id(&site.name, Some(&slot.name))?;
                 let title = format!("Slot {}/{}", site.name, slot.name);
-                self.add(id, api::WEB, title, Action::Site(body.clone()), &[&plan, &vnet]);
+                self.add(id.clone(), api::WEB, title, Action::Site(body.clone()), &[&plan, &vnet]);
+                self.no_basic_authentication(&id, &format!("{}/{}", site.name, slot.name))?;
             }
         }
         for assignment in &self.blueprint.role_assignments {
@@ -763,6 +765,21 @@ impl Planner<'_> {
             if optional {
                 self.optional(at);
             }
+        }
+        Ok(())
+    }
+
+    /// Whoever deploys has an identity: publishing by a password, which is on for every new site, is
+    /// switched off (<https://learn.microsoft.com/azure/app-service/configure-basic-auth-disable>).
+    fn no_basic_authentication(
+        &mut self,
+        site: &ResourceId,
+        called: &str,
+    ) -> Result<(), PlanError> {
+        for what in ["ftp", "scm"] {
+            let id = site.child("basicPublishingCredentialsPolicies", what)?;
+            let title = format!("No basic authentication to {called} ({what})");
+            self.add(id, api::WEB, title, put(json!({"properties": {"allow": false}})), &[site]);
         }
         Ok(())
     }

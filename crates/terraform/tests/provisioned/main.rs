@@ -335,6 +335,7 @@ fn compare(manifest: &Manifest, environment: Environment) -> usize {
     let mut problems = Vec::new();
 
     // Azure's side: (type, name) → body.
+    let mut publishing: BTreeMap<(String, String), Json> = BTreeMap::new();
     let mut bodies: BTreeMap<(String, String), Json> = BTreeMap::new();
     let mut settings: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let mut sticky = Vec::new();
@@ -355,6 +356,10 @@ fn compare(manifest: &Manifest, environment: Environment) -> usize {
             }
             Action::Put { body, .. } if name == "slotConfigNames" => {
                 sticky = body["properties"]["appSettingNames"].as_array().unwrap().clone();
+            }
+            Action::Put { body, .. } if kind == "basicPublishingCredentialsPolicies" => {
+                let who = parts[8..parts.len() - 2].join("/");
+                publishing.insert((who, name.to_owned()), body["properties"]["allow"].clone());
             }
             // Every site's diagnostic setting has one name.
             Action::Put { body, .. } if kind == "diagnosticSettings" => {
@@ -432,6 +437,15 @@ fn compare(manifest: &Manifest, environment: Environment) -> usize {
             } else {
                 key.1.clone()
             };
+            for (what, attribute) in [
+                ("ftp", "ftp_publish_basic_authentication_enabled"),
+                ("scm", "webdeploy_publish_basic_authentication_enabled"),
+            ] {
+                let allowed = publishing.remove(&(who.clone(), what.to_owned()));
+                let ours = r.get(attribute).unwrap().known_text();
+                assert_eq!(Some(ours), allowed.as_ref().map(json), "{who}: {what}");
+                compared += 1;
+            }
             let ours = r.get("app_settings").unwrap().as_map().unwrap();
             for (name, value) in &settings[&who] {
                 if name == "WEBSITE_HEALTHCHECK_MAXPINGFAILURES" {
@@ -466,6 +480,7 @@ fn compare(manifest: &Manifest, environment: Environment) -> usize {
     for key in bodies.keys().filter(|key| !seen.contains(*key)) {
         problems.push(format!("{key:?} is provisioned and not in Terraform"));
     }
+    assert!(publishing.is_empty(), "{publishing:?}");
     let endpoints = found.resources.iter().filter(|r| &*r.kind == "azurerm_private_endpoint");
     assert_eq!(endpoints.count(), zone_groups, "each endpoint registers its name");
 

@@ -225,7 +225,7 @@ impl Scm {
         }
         if scheme.eq_ignore_ascii_case("basic") {
             let record = app.records.slot(&self.slot).ok_or_else(unauthorized)?;
-            let allowed = record.basic_auth.get("scm").copied().unwrap_or(false);
+            let allowed = record.basic_auth.get("scm").copied().unwrap_or(true);
             let given = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             let (user, password) = given
                 .as_deref()

@@ -10,9 +10,9 @@ use lazuli_azure::ResourceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Call, Registry, Reply};
+use super::{Call, LongRunning, Registry, Reply};
 use crate::{
-    control::{Context, error::ArmError, router},
+    control::{Context, error::ArmError, operation::Operation, router},
     store::{Batch, Resource},
 };
 
@@ -166,7 +166,15 @@ fn purge<'a>(
             ));
         }
         bury(context, &vault).await?;
-        Ok(Reply::new(StatusCode::OK, None))
+        // The name is free by now; clients poll where `Location` says.
+        let location = vault.body["location"].as_str().unwrap_or_default();
+        let operation = Operation::done(&vault.id, call.api_version, location);
+        let mut batch = Batch::new();
+        operation.store(&mut batch);
+        context.store.commit(batch).await?;
+        let mut reply = Reply::new(StatusCode::ACCEPTED, None);
+        reply.headers = operation.headers(context, &LongRunning::LOCATION);
+        Ok(reply)
     })
 }
 

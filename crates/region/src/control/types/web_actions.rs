@@ -621,11 +621,11 @@ impl Asked<'_> {
         Ok(Reply::ok(self.child("deployments", &one.id, one.to_kudu(&self.key, active))))
     }
 
-    /// Whether basic authentication is allowed: off unless switched on, which is the standard's choice
-    /// and Azure's for sites made with its newer tools.
+    /// Whether basic authentication is allowed: on unless switched off, as in Azure, whose portal switches it
+    /// off for what is made there (<https://learn.microsoft.com/azure/app-service/configure-basic-auth-disable>).
     async fn policies(&self, path: &[&str]) -> Result<Reply, ArmError> {
         let show = |record: &SlotRecord, name: &str| {
-            let allow = record.basic_auth.get(name).copied().unwrap_or(false);
+            let allow = record.basic_auth.get(name).copied().unwrap_or(true);
             self.child("basicPublishingCredentialsPolicies", name, json!({ "allow": allow }))
         };
         match path {
